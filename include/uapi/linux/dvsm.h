@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * The kernel ABI of /dev/dvsm, the only header that module and library share.
+ *
+ * Every command takes a struct whose first two words are its size, set by the
+ * caller, and its flags. A struct grows by appending; a word that an older
+ * caller does not send reads as zero and zero means "as before". A newer caller
+ * may send a longer struct to an older module as long as what the module does
+ * not know is zero. Outputs are named out_; they are written only on success,
+ * unless the command says otherwise. Sizes and offsets are in bytes unless
+ * named nr_; page means 4096 bytes, chunk means DVSM_CHUNK_SIZE bytes.
+ *
+ * Errors, one meaning each, the same for all commands:
+ *
+ *   ENOTTY      no such command
+ *   E2BIG       the struct is longer than the module knows, its tail not zero
+ *   EINVAL      understood and wrong: a struct shorter than the first version,
+ *               a value out of range, a reserved word that is not zero, a range
+ *               that is not page aligned or leaves the region
+ *   EOPNOTSUPP  unknown flag or mode, or a thing that this kernel, backend or
+ *               kind of region cannot do
+ *   EFAULT      a pointer that cannot be read or written
+ *   EBADF       the descriptor was not opened for what the command needs
+ *   EACCES      more access was asked for than the descriptor has
+ *   EPERM       the caller lacks a privilege
+ *   ENOENT      no such object
+ *   EEXIST      there is one already
+ *   EBUSY       pinned, or referenced by somebody who cannot be waited for
+ *   ENOSPC      a dvsm limit is reached: of the caller's user or of the device
+ *   ENOMEM      the machine, the cgroup or RLIMIT_MEMLOCK has no more memory
+ *   EMFILE      no free descriptor
+ *   EINTR       a fatal signal came; what was done so far stays done
+ *   EHWPOISON   the range holds memory that the hardware has lost
+ *
+ * A new descriptor is the command's return value and is close-on-exec.
+ */
+#ifndef _UAPI_LINUX_DVSM_H
+#define _UAPI_LINUX_DVSM_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define DVSM_DEVICE_PATH	"/dev/dvsm"
+#define DVSM_ABI_VERSION	1
+
+#define DVSM_CHUNK_SHIFT	21
+#define DVSM_CHUNK_SIZE		(1UL << DVSM_CHUNK_SHIFT)
+
+#define DVSM_IOC_MAGIC		0xD5
+
+/*
+ * Features, in struct dvsm_info's out_features: what this module on this kernel
+ * can do.
+ */
+#define DVSM_FEATURE_REGION		(1ULL << 0)
+#define DVSM_FEATURE_IMPLICIT_REGION	(1ULL << 1)	/* mmap of the device */
+#define DVSM_FEATURE_PINNED		(1ULL << 2)
+#define DVSM_FEATURE_POLICY		(1ULL << 3)	/* node policies at creation */
+#define DVSM_FEATURE_FIXED_BUFFERS	(1ULL << 4)	/* io_uring takes registrable regions */
+
+/*
+ * struct dvsm_info - what the module is and what it allows.
+ *
+ * @size: sizeof(struct dvsm_info)
+ * @flags: none, 0
+ * @out_abi_version: DVSM_ABI_VERSION of the module
+ * @out_nr_nodes: nodes that the kernel could have; every node number is below it
+ * @out_features: DVSM_FEATURE_ bits
+ * @out_chunk_size: unit of placement and residency, in bytes
+ * @out_length_max: longest region, in bytes
+ * @out_limit: what all regions may hold, in bytes
+ * @out_limit_user: what the regions of one user may hold, in bytes
+ * @out_charged: what all regions hold now, in bytes
+ * @out_charged_user: what the caller's user's regions hold now, in bytes
+ * @out_nr_regions: regions that exist
+ */
+struct dvsm_info {
+	__u32 size;
+	__u32 flags;
+	__u32 out_abi_version;
+	__u32 out_nr_nodes;
+	__aligned_u64 out_features;
+	__aligned_u64 out_chunk_size;
+	__aligned_u64 out_length_max;
+	__aligned_u64 out_limit;
+	__aligned_u64 out_limit_user;
+	__aligned_u64 out_charged;
+	__aligned_u64 out_charged_user;
+	__aligned_u64 out_nr_regions;
+};
+#define DVSM_IOC_INFO		_IOWR(DVSM_IOC_MAGIC, 0x00, struct dvsm_info)
+
+/*
+ * Node policies: which node a chunk is allocated on when it is first touched.
+ * A process's own mbind() of its mapping comes before the region's policy, for
+ * the chunks which that process touches first through that mapping.
+ */
+#define DVSM_POLICY_INHERIT		0	/* the toucher's task policy and cpuset */
+#define DVSM_POLICY_LOCAL		1	/* the toucher's node, others when it is full */
+#define DVSM_POLICY_BIND		2	/* the given nodes and no others */
+#define DVSM_POLICY_PREFERRED		3	/* the given nodes, others when they are full */
+#define DVSM_POLICY_INTERLEAVE		4	/* chunk by chunk over the given nodes */
+
+/*
+ * Kinds of region, in struct dvsm_region_create's flags.
+ *
+ * HUGE_REQUIRED: a chunk is one 2 MiB folio or nothing: ENOMEM at creation and
+ *   populate, SIGBUS at a fault, never smaller folios. The length must be a
+ *   multiple of DVSM_CHUNK_SIZE.
+ * PINNED: every chunk is allocated at creation, never moves, and is counted
+ *   against RLIMIT_MEMLOCK of the creator's user unless it has CAP_IPC_LOCK.
+ *   Implies REGISTRABLE.
+ * REGISTRABLE: mappings can be pinned for as long as a device likes (io_uring
+ *   fixed buffers, RDMA memory regions, VFIO). A snapshot of such a region
+ *   copies at once, because a device writes without a fault.
+ */
+#define DVSM_REGION_F_HUGE_REQUIRED	(1U << 0)
+#define DVSM_REGION_F_PINNED		(1U << 1)
+#define DVSM_REGION_F_REGISTRABLE	(1U << 2)
+/* Only reported, in struct dvsm_region_info: */
+#define DVSM_REGION_F_IMPLICIT		(1U << 3)	/* made by mmap of the device */
+#define DVSM_REGION_F_READ_ONLY		(1U << 4)	/* this descriptor cannot write */
+
+#define DVSM_NAME_MAX			32	/* of a region's label, with its NUL */
+
+/*
+ * struct dvsm_region_create - make a region; the descriptor is returned.
+ *
+ * On /dev/dvsm. Takes no memory for the contents unless PINNED.
+ *
+ * @size: sizeof(struct dvsm_region_create)
+ * @flags: DVSM_REGION_F_HUGE_REQUIRED, _PINNED, _REGISTRABLE
+ * @length: in bytes, more than 0, at most out_length_max, a multiple of the page
+ * @policy: DVSM_POLICY_
+ * @nr_nodes: bits in the set at @nodes; 0 where the policy takes no set
+ * @nodes: pointer to the node set, an array of __u64, bit N of it is node N.
+ *   Needed by BIND, PREFERRED and INTERLEAVE (for INTERLEAVE and PREFERRED no
+ *   set means all nodes with memory), refused with INHERIT and LOCAL
+ * @label: NUL-terminated name for people: shown in maps and debugfs; bytes
+ *   after the NUL must be zero
+ *
+ * Errors beside the common ones: EINVAL for a node without memory.
+ */
+struct dvsm_region_create {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 length;
+	__u32 policy;
+	__u32 nr_nodes;
+	__aligned_u64 nodes;
+	__u8 label[DVSM_NAME_MAX];
+};
+#define DVSM_IOC_REGION_CREATE	_IOWR(DVSM_IOC_MAGIC, 0x01, struct dvsm_region_create)
+
+/*
+ * struct dvsm_region_info - what a region is and holds.
+ *
+ * On a region, or on /dev/dvsm once its implicit region exists (else ENOENT).
+ *
+ * @size: sizeof(struct dvsm_region_info)
+ * @flags: none, 0
+ * @out_length: in bytes
+ * @out_id: number of the region, unique while the module is loaded, never 0
+ * @out_flags: DVSM_REGION_F_
+ * @out_policy: DVSM_POLICY_
+ * @out_resident: bytes that are allocated
+ * @out_resident_huge: those of them in 2 MiB folios
+ * @out_resident_peak: the most that @out_resident has been
+ * @out_pinned: bytes counted as pinned
+ * @out_nr_faults: faults handled, by all processes
+ * @out_nr_faults_major: those of them that allocated memory
+ * @out_nr_faults_remote: those of them answered with memory of another node
+ * @out_nr_fallbacks: allocations that got smaller folios than asked for
+ * @out_nr_misses: allocations that got another node than asked for
+ * @out_nr_failures: faults answered with SIGBUS
+ * @out_nr_moved: folios that moved between nodes
+ */
+struct dvsm_region_info {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 out_length;
+	__aligned_u64 out_id;
+	__u32 out_flags;
+	__u32 out_policy;
+	__aligned_u64 out_resident;
+	__aligned_u64 out_resident_huge;
+	__aligned_u64 out_resident_peak;
+	__aligned_u64 out_pinned;
+	__aligned_u64 out_nr_faults;
+	__aligned_u64 out_nr_faults_major;
+	__aligned_u64 out_nr_faults_remote;
+	__aligned_u64 out_nr_fallbacks;
+	__aligned_u64 out_nr_misses;
+	__aligned_u64 out_nr_failures;
+	__aligned_u64 out_nr_moved;
+};
+#define DVSM_IOC_REGION_INFO	_IOWR(DVSM_IOC_MAGIC, 0x10, struct dvsm_region_info)
+
+/*
+ * struct dvsm_node_stats - what one node has to do with a region.
+ *
+ * @out_resident: bytes of the region on the node
+ * @out_nr_faults: faults taken by CPUs of the node
+ * @out_nr_faults_remote: those of them answered with another node's memory
+ * @out_nr_allocs: folios allocated on the node
+ * @out_nr_misses: folios that wanted the node and got another one
+ * @out_nr_moved_in: folios that moved to the node
+ * @out_nr_moved_out: folios that moved away from it
+ */
+struct dvsm_node_stats {
+	__aligned_u64 out_resident;
+	__aligned_u64 out_nr_faults;
+	__aligned_u64 out_nr_faults_remote;
+	__aligned_u64 out_nr_allocs;
+	__aligned_u64 out_nr_misses;
+	__aligned_u64 out_nr_moved_in;
+	__aligned_u64 out_nr_moved_out;
+};
+
+/*
+ * struct dvsm_region_nodes - the region's statistics node by node.
+ *
+ * @size: sizeof(struct dvsm_region_nodes)
+ * @flags: none, 0
+ * @nodes: pointer to an array of struct dvsm_node_stats, element N is node N
+ * @nr_nodes: elements of the array; those from out_nr_nodes on are not written
+ * @out_nr_nodes: nodes there are; may be more than @nr_nodes
+ */
+struct dvsm_region_nodes {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 nodes;
+	__u32 nr_nodes;
+	__u32 out_nr_nodes;
+};
+#define DVSM_IOC_REGION_NODES	_IOWR(DVSM_IOC_MAGIC, 0x11, struct dvsm_region_nodes)
+
+/*
+ * struct dvsm_region_populate - allocate a range now.
+ *
+ * Needs a descriptor opened for writing. Work is spread over CPUs of the nodes
+ * that the memory comes from when the range is large. What is resident already
+ * stays as it is. A fatal signal ends it with EINTR.
+ *
+ * @size: sizeof(struct dvsm_region_populate)
+ * @flags: none, 0
+ * @offset: start of the range, a multiple of the page
+ * @length: of the range, a multiple of the page; 0 means to the region's end
+ * @nr_threads: at most so many CPUs at once; 0 lets the module choose
+ * @reserved: 0
+ * @out_populated: bytes that were allocated by this call; written on ENOMEM,
+ *   ENOSPC and EINTR too
+ */
+struct dvsm_region_populate {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+	__u32 nr_threads;
+	__u32 reserved;
+	__aligned_u64 out_populated;
+};
+#define DVSM_IOC_REGION_POPULATE _IOWR(DVSM_IOC_MAGIC, 0x12, struct dvsm_region_populate)
+
+/*
+ * struct dvsm_region_discard - give the memory of a range back.
+ *
+ * The range reads as zeroes afterwards, in every process. Folios that lie in
+ * the range are freed; of a folio that lies in it with a part only, that part
+ * is zeroed. Needs a descriptor opened for writing; EBUSY on a pinned region.
+ *
+ * @size: sizeof(struct dvsm_region_discard)
+ * @flags: none, 0
+ * @offset: start of the range, a multiple of the page
+ * @length: of the range, a multiple of the page; 0 means to the region's end
+ * @out_discarded: bytes that were freed
+ */
+struct dvsm_region_discard {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+	__aligned_u64 out_discarded;
+};
+#define DVSM_IOC_REGION_DISCARD	_IOWR(DVSM_IOC_MAGIC, 0x13, struct dvsm_region_discard)
+
+#define DVSM_NODE_MIXED			(-1)	/* a chunk with folios of several nodes */
+
+#define DVSM_CHUNK_F_SHARED		(1U << 0)	/* snapshots share it */
+#define DVSM_CHUNK_F_PINNED		(1U << 1)	/* never moves */
+#define DVSM_CHUNK_F_POISONED		(1U << 2)	/* holds memory the hardware lost */
+#define DVSM_CHUNK_F_HUGE		(1U << 3)	/* is one 2 MiB folio */
+
+/*
+ * struct dvsm_chunk - one chunk that has memory.
+ *
+ * @offset: of the chunk, in bytes from the region's start
+ * @resident: bytes of it that are allocated
+ * @node: where they are, or DVSM_NODE_MIXED
+ * @flags: DVSM_CHUNK_F_
+ * @nr_folios: folios that it is made of
+ * @order_min: log2 of the pages of its smallest folio
+ * @order_max: log2 of the pages of its largest folio
+ */
+struct dvsm_chunk {
+	__aligned_u64 offset;
+	__u32 resident;
+	__s32 node;
+	__u32 flags;
+	__u16 nr_folios;
+	__u8 order_min;
+	__u8 order_max;
+};
+
+/*
+ * struct dvsm_region_residency - what the chunks of a range are made of.
+ *
+ * Costs by chunks that have memory, not by length. Called again with @offset
+ * set to @out_next until @out_next is the end of the range.
+ *
+ * @size: sizeof(struct dvsm_region_residency)
+ * @flags: none, 0
+ * @offset: start of the range; rounded down to a chunk
+ * @length: of the range; 0 means to the region's end
+ * @chunks: pointer to an array of struct dvsm_chunk
+ * @nr_chunks: elements of the array, more than 0
+ * @out_nr_chunks: elements that were written, in order of offset
+ * @out_next: where the next call goes on, or the end of the range
+ */
+struct dvsm_region_residency {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+	__aligned_u64 chunks;
+	__u32 nr_chunks;
+	__u32 out_nr_chunks;
+	__aligned_u64 out_next;
+};
+#define DVSM_IOC_REGION_RESIDENCY _IOWR(DVSM_IOC_MAGIC, 0x14, struct dvsm_region_residency)
+
+#define DVSM_REOPEN_F_READ_ONLY		(1U << 0)
+
+/*
+ * struct dvsm_region_reopen - a second, independent descriptor of a region.
+ *
+ * On a region, or on /dev/dvsm once its implicit region exists. The descriptor
+ * is returned. It has the caller's descriptor's access or, by flag, less; never
+ * more: EACCES. (Opening /proc/self/fd/N does the same, for reading only.)
+ *
+ * @size: sizeof(struct dvsm_region_reopen)
+ * @flags: DVSM_REOPEN_F_READ_ONLY
+ */
+struct dvsm_region_reopen {
+	__u32 size;
+	__u32 flags;
+};
+#define DVSM_IOC_REGION_REOPEN	_IOWR(DVSM_IOC_MAGIC, 0x15, struct dvsm_region_reopen)
+
+#endif /* _UAPI_LINUX_DVSM_H */
