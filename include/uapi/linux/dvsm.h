@@ -3,7 +3,8 @@
  * The kernel ABI of /dev/dvsm, the only header that module and library share.
  *
  * Every command takes a struct whose first two words are its size, set by the
- * caller, and its flags. A struct grows by appending; a word that an older
+ * caller, and its flags. The command's number does not change when its struct
+ * grows. A struct grows by appending; a word that an older
  * caller does not send reads as zero and zero means "as before". A newer caller
  * may send a longer struct to an older module as long as what the module does
  * not know is zero. Outputs are named out_; they are written only on success,
@@ -88,7 +89,7 @@ struct dvsm_info {
 	__aligned_u64 out_charged_user;
 	__aligned_u64 out_nr_regions;
 };
-#define DVSM_IOC_INFO		_IOWR(DVSM_IOC_MAGIC, 0x00, struct dvsm_info)
+#define DVSM_IOC_INFO		_IO(DVSM_IOC_MAGIC, 0x00)
 
 /*
  * Node policies: which node a chunk is allocated on when it is first touched.
@@ -150,12 +151,13 @@ struct dvsm_region_create {
 	__aligned_u64 nodes;
 	__u8 label[DVSM_NAME_MAX];
 };
-#define DVSM_IOC_REGION_CREATE	_IOWR(DVSM_IOC_MAGIC, 0x01, struct dvsm_region_create)
+#define DVSM_IOC_REGION_CREATE	_IO(DVSM_IOC_MAGIC, 0x01)
 
 /*
  * struct dvsm_region_info - what a region is and holds.
  *
  * On a region, or on /dev/dvsm once its implicit region exists (else ENOENT).
+ * Costs by folios, for @out_resident_huge.
  *
  * @size: sizeof(struct dvsm_region_info)
  * @flags: none, 0
@@ -168,7 +170,8 @@ struct dvsm_region_create {
  * @out_resident_peak: the most that @out_resident has been
  * @out_pinned: bytes counted as pinned
  * @out_nr_faults: faults handled, by all processes
- * @out_nr_faults_major: those of them that allocated memory
+ * @out_nr_faults_alloc: those of them that allocated memory
+ * @out_nr_faults_private: those of them for a copy in a MAP_PRIVATE mapping
  * @out_nr_faults_remote: those of them answered with memory of another node
  * @out_nr_fallbacks: allocations that got smaller folios than asked for
  * @out_nr_misses: allocations that got another node than asked for
@@ -187,14 +190,15 @@ struct dvsm_region_info {
 	__aligned_u64 out_resident_peak;
 	__aligned_u64 out_pinned;
 	__aligned_u64 out_nr_faults;
-	__aligned_u64 out_nr_faults_major;
+	__aligned_u64 out_nr_faults_alloc;
+	__aligned_u64 out_nr_faults_private;
 	__aligned_u64 out_nr_faults_remote;
 	__aligned_u64 out_nr_fallbacks;
 	__aligned_u64 out_nr_misses;
 	__aligned_u64 out_nr_failures;
 	__aligned_u64 out_nr_moved;
 };
-#define DVSM_IOC_REGION_INFO	_IOWR(DVSM_IOC_MAGIC, 0x10, struct dvsm_region_info)
+#define DVSM_IOC_REGION_INFO	_IO(DVSM_IOC_MAGIC, 0x10)
 
 /*
  * struct dvsm_node_stats - what one node has to do with a region.
@@ -233,12 +237,13 @@ struct dvsm_region_nodes {
 	__u32 nr_nodes;
 	__u32 out_nr_nodes;
 };
-#define DVSM_IOC_REGION_NODES	_IOWR(DVSM_IOC_MAGIC, 0x11, struct dvsm_region_nodes)
+#define DVSM_IOC_REGION_NODES	_IO(DVSM_IOC_MAGIC, 0x11)
 
 /*
  * struct dvsm_region_populate - allocate a range now.
  *
- * Needs a descriptor opened for writing. Work is spread over CPUs of the nodes
+ * This and all commands on regions below work on /dev/dvsm too once its
+ * implicit region exists (else ENOENT). Needs a descriptor opened for writing. Work is spread over CPUs of the nodes
  * that the memory comes from when the range is large. What is resident already
  * stays as it is. A fatal signal ends it with EINTR.
  *
@@ -260,7 +265,7 @@ struct dvsm_region_populate {
 	__u32 reserved;
 	__aligned_u64 out_populated;
 };
-#define DVSM_IOC_REGION_POPULATE _IOWR(DVSM_IOC_MAGIC, 0x12, struct dvsm_region_populate)
+#define DVSM_IOC_REGION_POPULATE _IO(DVSM_IOC_MAGIC, 0x12)
 
 /*
  * struct dvsm_region_discard - give the memory of a range back.
@@ -282,7 +287,7 @@ struct dvsm_region_discard {
 	__aligned_u64 length;
 	__aligned_u64 out_discarded;
 };
-#define DVSM_IOC_REGION_DISCARD	_IOWR(DVSM_IOC_MAGIC, 0x13, struct dvsm_region_discard)
+#define DVSM_IOC_REGION_DISCARD	_IO(DVSM_IOC_MAGIC, 0x13)
 
 #define DVSM_NODE_MIXED			(-1)	/* a chunk with folios of several nodes */
 
@@ -337,7 +342,7 @@ struct dvsm_region_residency {
 	__u32 out_nr_chunks;
 	__aligned_u64 out_next;
 };
-#define DVSM_IOC_REGION_RESIDENCY _IOWR(DVSM_IOC_MAGIC, 0x14, struct dvsm_region_residency)
+#define DVSM_IOC_REGION_RESIDENCY _IO(DVSM_IOC_MAGIC, 0x14)
 
 #define DVSM_REOPEN_F_READ_ONLY		(1U << 0)
 
@@ -355,6 +360,6 @@ struct dvsm_region_reopen {
 	__u32 size;
 	__u32 flags;
 };
-#define DVSM_IOC_REGION_REOPEN	_IOWR(DVSM_IOC_MAGIC, 0x15, struct dvsm_region_reopen)
+#define DVSM_IOC_REGION_REOPEN	_IO(DVSM_IOC_MAGIC, 0x15)
 
 #endif /* _UAPI_LINUX_DVSM_H */

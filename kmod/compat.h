@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The only place that knows kernels apart. The source is written for the newest
+ * kernel; on an older one this header supplies the newer names. Kbuild looks
+ * into the target tree and defines DVSM_HAVE_*. Force-included.
+ */
+#ifndef DVSM_COMPAT_H
+#define DVSM_COMPAT_H
+
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/splice.h>
+
+#ifndef DVSM_HAVE_VM_FLAGS_SET
+static inline void vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
+{
+	vma->vm_flags |= flags;
+}
+#endif
+
+/* An absent folio is an error pointer since 6.3, NULL before. */
+#ifndef DVSM_HAVE_GET_FOLIO_ERR
+static inline struct folio *dvsm_compat_get_folio(struct address_space *mapping, pgoff_t index)
+{
+	struct folio *folio = filemap_get_folio(mapping, index);
+
+	return folio ? folio : ERR_PTR(-ENOENT);
+}
+
+static inline struct folio *dvsm_compat_lock_folio(struct address_space *mapping, pgoff_t index)
+{
+	struct folio *folio = filemap_lock_folio(mapping, index);
+
+	return folio ? folio : ERR_PTR(-ENOENT);
+}
+
+#define filemap_get_folio dvsm_compat_get_folio
+#define filemap_lock_folio dvsm_compat_lock_folio
+#endif
+
+#ifndef DVSM_HAVE_COPY_SPLICE_READ
+#define copy_splice_read generic_file_splice_read
+#endif
+
+/* a_ops->error_remove_folio was error_remove_page, with the page. */
+#ifndef DVSM_HAVE_ERROR_REMOVE_FOLIO
+#define error_remove_folio error_remove_page
+typedef struct page dvsm_error_remove_arg;
+#else
+typedef struct folio dvsm_error_remove_arg;
+#endif
+
+/* i_op->setattr's first argument. */
+#ifdef DVSM_HAVE_MNT_IDMAP
+typedef struct mnt_idmap dvsm_idmap;
+#else
+typedef struct user_namespace dvsm_idmap;
+#endif
+
+/* Before 6.5 io_uring took no fixed buffers in files but shmem and hugetlb. */
+#ifdef DVSM_HAVE_FIXED_BUFFERS
+#define DVSM_KERNEL_FIXED_BUFFERS true
+#else
+#define DVSM_KERNEL_FIXED_BUFFERS false
+#endif
+
+#endif /* DVSM_COMPAT_H */

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * /sys/kernel/debug/dvsm: "stats", the module's totals, which are zero when
+ * nobody uses it; "regions", one line for each region.
+ */
+#include <linux/cred.h>
+#include <linux/debugfs.h>
+#include <linux/pagemap.h>
+#include <linux/seq_file.h>
+#include <linux/uidgid.h>
+#include <linux/user_namespace.h>
+
+#include "dvsm.h"
+
+static struct dentry *dvsm_debugfs;
+
+static int dvsm_debugfs_stats_show(struct seq_file *m, void *unused)
+{
+	seq_printf(m, "regions %lu\n", dvsm_region_count());
+	seq_printf(m, "pages %lu\n", dvsm_account_charged());
+	seq_printf(m, "pinned_pages %lu\n", dvsm_account_locked());
+	seq_printf(m, "limit_pages %lu\n", dvsm_account_limit());
+	seq_printf(m, "limit_user_pages %lu\n", dvsm_account_limit_user());
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(dvsm_debugfs_stats);
+
+static void dvsm_debugfs_show_region(struct dvsm_region *region, void *arg)
+{
+	struct seq_file *m = arg;
+	unsigned long faults = 0, remote = 0, moved = 0;
+	unsigned int nid;
+
+	for (nid = 0; nid < nr_node_ids; nid++) {
+		faults += atomic_long_read(&region->nodes[nid].nr_faults);
+		remote += atomic_long_read(&region->nodes[nid].nr_faults_remote);
+		moved += atomic_long_read(&region->nodes[nid].nr_moved_in);
+	}
+	seq_printf(m, "%llu uid=%u length=%llu flags=%#x policy=%u pages=%lu faults=%lu remote=%lu moved=%lu label=%s\n",
+		   region->id, from_kuid_munged(current_user_ns(), region->user->uid),
+		   region->length, region->flags, region->policy.mode,
+		   READ_ONCE(region->inode->i_mapping->nrpages), faults, remote, moved,
+		   region->label);
+}
+
+static int dvsm_debugfs_regions_show(struct seq_file *m, void *unused)
+{
+	dvsm_region_for_each(dvsm_debugfs_show_region, m);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(dvsm_debugfs_regions);
+
+/**
+ * dvsm_debugfs_init - Make the files.
+ *
+ * Context: module initialisation.
+ */
+void dvsm_debugfs_init(void)
+{
+	dvsm_debugfs = debugfs_create_dir("dvsm", NULL);
+	debugfs_create_file("stats", 0444, dvsm_debugfs, NULL, &dvsm_debugfs_stats_fops);
+	debugfs_create_file("regions", 0400, dvsm_debugfs, NULL, &dvsm_debugfs_regions_fops);
+}
+
+/**
+ * dvsm_debugfs_exit - Remove them.
+ *
+ * Context: module exit.
+ */
+void dvsm_debugfs_exit(void)
+{
+	debugfs_remove(dvsm_debugfs);
+}

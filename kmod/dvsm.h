@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The nouns of dvsm, how long they live, and which locks guard them.
+ *
+ * A *region* is an inode of our own pseudo file system. Its contents are that
+ * inode's page cache: folios at their natural index, zeroed before they are
+ * added, never dirty, never written back, never reclaimed. The core maps what
+ * ->fault returns; no page table entry is made here.
+ *
+ * Life of a region. Created with its inode; the inode is kept by every struct
+ * file on it, and a struct file is kept by descriptors and mappings. When the
+ * last of them goes, whoever it was and in whatever order, dvsm_inode_evict()
+ * frees the folios, gives back what was charged and frees the region. Nothing
+ * else holds a region, so nothing can leak one. Each struct file holds a
+ * reference on the module through its file_operations.
+ *
+ * Life of a context. One for each open of /dev/dvsm. It may own the struct file
+ * of one implicit region, made at the first mmap of the device.
+ *
+ * Charges. A folio is charged to the region's user and to the device before it
+ * is added to the page cache, and to RLIMIT_MEMLOCK's books for a pinned region;
+ * region->nr_charged is what it was charged in all. After folios have gone the
+ * difference to the page cache's count is given back (dvsm_account_settle).
+ *
+ * Locks, outermost first; a later one is taken inside an earlier one:
+ *
+ *   mmap_lock or VMA lock     the core, around ->mmap and ->fault
+ *   context->lock             context->implicit
+ *   family->lock              read: look up, allocate and hand out folios;
+ *                             write: discard, and everything that changes who
+ *                             shares what. Never held while user memory is
+ *                             read or written
+ *   dvsm_store_mutex[]        one thread allocates for one chunk at a time
+ *   folio lock                the folio's place in the page cache and its
+ *                             mappings
+ *   i_pages, page table locks the core's
+ *
+ * dvsm_regions_lock (the list of regions) and dvsm_users_lock are leaves.
+ */
+#ifndef DVSM_H
+#define DVSM_H
+
+#include <linux/fs.h>
+#include <linux/list.h>
+#include <linux/mm_types.h>
+#include <linux/mutex.h>
+#include <linux/nodemask.h>
+#include <linux/refcount.h>
+#include <linux/rwsem.h>
+#include <linux/dvsm.h>
+
+#include "layout.h"
+
+struct seq_file;
+struct user_struct;
+
+/* Regions that share folios; alone until a snapshot is taken. */
+struct dvsm_family {
+	refcount_t refs;
+	struct rw_semaphore lock;
+};
+
+/* A user of the machine who has regions. Kept by his regions. */
+struct dvsm_user {
+	struct list_head link;		/* dvsm_users_lock */
+	unsigned int nr_regions;	/* dvsm_users_lock */
+	kuid_t uid;
+	atomic_long_t nr_pages;		/* charged to him */
+};
+
+struct dvsm_policy {
+	u32 mode;			/* DVSM_POLICY_ */
+	nodemask_t nodes;		/* all with memory; not empty if mode needs it */
+};
+
+/* What a node has to do with a region; see struct dvsm_node_stats. */
+struct dvsm_node {
+	atomic_long_t nr_faults;
+	atomic_long_t nr_faults_remote;
+	atomic_long_t nr_allocs;
+	atomic_long_t nr_misses;
+	atomic_long_t nr_moved_in;
+	atomic_long_t nr_moved_out;
+};
+
+/* What has no node; see struct dvsm_region_info. */
+struct dvsm_stats {
+	atomic_long_t nr_faults_alloc;
+	atomic_long_t nr_faults_private;
+	atomic_long_t nr_fallbacks;
+	atomic_long_t nr_failures;
+};
+
+struct dvsm_region {
+	/* Constant after creation. */
+	struct inode *inode;		/* owns the region */
+	struct dvsm_family *family;
+	struct dvsm_user *user;
+	struct user_struct *locker;	/* whose locked_vm pays, or NULL */
+	unsigned long lock_limit;	/* RLIMIT_MEMLOCK of the creator, in pages */
+	struct dvsm_policy policy;
+	u64 id;
+	u64 length;			/* bytes, a multiple of the page */
+	pgoff_t nr_pages;		/* @length in pages */
+	u32 flags;			/* DVSM_REGION_F_ */
+	char label[DVSM_NAME_MAX];
+
+	struct list_head link;		/* dvsm_regions_lock */
+	atomic_long_t nr_charged;	/* pages; at least the page cache's count */
+	atomic_long_t nr_peak;		/* the most that @nr_charged was */
+	struct dvsm_stats stats;
+	struct dvsm_node *nodes;	/* nr_node_ids of them */
+};
+
+/* On whose behalf a folio is allocated, and so which node it should come from. */
+struct dvsm_placing {
+	struct vm_area_struct *vma;	/* the fault's, whose mbind() counts, or NULL */
+	unsigned long addr;		/* in @vma */
+	int here;			/* node to call local, or NUMA_NO_NODE: this CPU's */
+	nodemask_t *allowed;		/* the caller's cpuset when @here is given, or NULL */
+};
+
+/* One open of /dev/dvsm. */
+struct dvsm_context {
+	struct mutex lock;
+	struct file *implicit;		/* @lock; NULL until the first mmap */
+};
+
+/* main.c */
+extern unsigned int dvsm_implicit_policy;
+extern bool dvsm_implicit_pinned;
+
+/* ioctl.c */
+long dvsm_device_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+long dvsm_file_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+
+/* region.c */
+void dvsm_region_free(struct dvsm_region *region);
+struct file *dvsm_region_create(u64 length, u32 flags, const struct dvsm_policy *policy,
+				const char *label);
+void dvsm_region_info_fill(struct dvsm_region *region, struct dvsm_region_info *info);
+void dvsm_region_for_each(void (*fn)(struct dvsm_region *region, void *arg), void *arg);
+unsigned long dvsm_region_count(void);
+
+/* inode.c */
+int dvsm_inode_init(void);
+void dvsm_inode_exit(void);
+struct inode *dvsm_inode_create(struct dvsm_region *region);
+struct file *dvsm_inode_open(struct inode *inode, int flags);
+
+/* file.c */
+extern const struct file_operations dvsm_file_fops;
+
+static inline bool dvsm_file_is_region(const struct file *file)
+{
+	return file->f_op == &dvsm_file_fops;
+}
+
+static inline struct dvsm_region *dvsm_file_region(const struct file *file)
+{
+	return file_inode(file)->i_private;
+}
+
+/* mmap.c */
+int dvsm_region_mmap(struct file *file, struct vm_area_struct *vma);
+int dvsm_context_mmap(struct file *file, struct vm_area_struct *vma);
+
+/* store.c */
+extern const struct address_space_operations dvsm_store_aops;
+void dvsm_store_init(void);
+struct folio *dvsm_store_get(struct dvsm_region *region, pgoff_t index,
+			     const struct dvsm_placing *placing, bool *allocated);
+unsigned long dvsm_store_discard(struct dvsm_region *region, loff_t start, loff_t end);
+bool dvsm_store_page_is_poisoned(struct folio *folio, pgoff_t index);
+pgoff_t dvsm_store_next(struct dvsm_region *region, pgoff_t index);
+bool dvsm_store_is_full(struct dvsm_region *region, pgoff_t start, pgoff_t end);
+
+/* policy.c */
+int dvsm_policy_check(const struct dvsm_policy *policy);
+struct folio *dvsm_policy_alloc(struct dvsm_region *region, const struct dvsm_placing *placing,
+				pgoff_t index, unsigned int order, gfp_t gfp, int *wanted);
+int dvsm_policy_home(const struct dvsm_region *region, pgoff_t index, int here);
+
+/* populate.c */
+int dvsm_populate_init(void);
+void dvsm_populate_exit(void);
+int dvsm_region_populate(struct dvsm_region *region, loff_t start, loff_t end,
+			 unsigned int nr_threads, u64 *populated);
+int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u64 *discarded);
+
+/* residency.c */
+int dvsm_region_residency(struct dvsm_region *region, struct dvsm_region_residency *arg);
+int dvsm_region_nodes(struct dvsm_region *region, struct dvsm_region_nodes *arg);
+unsigned long dvsm_region_count_huge(struct dvsm_region *region);
+
+/* account.c */
+struct dvsm_user *dvsm_user_get(kuid_t uid);
+void dvsm_user_put(struct dvsm_user *user);
+int dvsm_account_charge(struct dvsm_region *region, unsigned long nr_pages);
+void dvsm_account_uncharge(struct dvsm_region *region, unsigned long nr_pages);
+void dvsm_account_settle(struct dvsm_region *region);
+unsigned long dvsm_account_limit(void);
+unsigned long dvsm_account_limit_user(void);
+unsigned long dvsm_account_charged(void);
+unsigned long dvsm_account_charged_user(kuid_t uid);
+unsigned long dvsm_account_locked(void);
+
+/* debugfs.c */
+void dvsm_debugfs_init(void);
+void dvsm_debugfs_exit(void);
+
+#endif /* DVSM_H */

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The pseudo file system whose inodes are regions.
+ *
+ * An inode of its own gives a region a length that fstat() tells and the fault
+ * path of newer kernels checks, an address_space that unmap_mapping_range() can
+ * search, and a lifetime that the core counts. Nothing here can be reached by a
+ * path name.
+ */
+#include <linux/dcache.h>
+#include <linux/module.h>
+#include <linux/mount.h>
+#include <linux/pagemap.h>
+#include <linux/pseudo_fs.h>
+
+#include "dvsm.h"
+
+#define DVSM_SUPER_MAGIC	0x6476736d	/* "dvsm" */
+
+static struct vfsmount *dvsm_mnt;
+
+static void dvsm_inode_evict(struct inode *inode)
+{
+	struct dvsm_region *region = inode->i_private;
+
+	truncate_inode_pages_final(&inode->i_data);
+	clear_inode(inode);
+	if (region)
+		dvsm_region_free(region);
+}
+
+static const struct super_operations dvsm_super_ops = {
+	.evict_inode	= dvsm_inode_evict,
+	.drop_inode	= generic_delete_inode,
+	.statfs		= simple_statfs,
+};
+
+/* What maps, lsof and /proc/PID/fd show: /dvsm:LABEL (ID). */
+static char *dvsm_dentry_name(struct dentry *dentry, char *buffer, int buflen)
+{
+	struct dvsm_region *region = d_inode(dentry)->i_private;
+	char name[DVSM_NAME_MAX + 32];
+	int len;
+
+	len = scnprintf(name, sizeof(name), "/dvsm:%s (%llu)", region->label, region->id) + 1;
+	if (len > buflen)
+		return ERR_PTR(-ENAMETOOLONG);
+	return memcpy(buffer + buflen - len, name, len);
+}
+
+static const struct dentry_operations dvsm_dentry_ops = {
+	.d_dname	= dvsm_dentry_name,
+};
+
+static int dvsm_fs_init_context(struct fs_context *fc)
+{
+	struct pseudo_fs_context *ctx = init_pseudo(fc, DVSM_SUPER_MAGIC);
+
+	if (!ctx)
+		return -ENOMEM;
+	ctx->ops = &dvsm_super_ops;
+	ctx->dops = &dvsm_dentry_ops;
+	return 0;
+}
+
+/*
+ * No .owner: the mount below would hold the module for ever. Nobody else can
+ * mount it, and files hold the module through their file_operations.
+ */
+static struct file_system_type dvsm_fs_type = {
+	.name			= "dvsm",
+	.init_fs_context	= dvsm_fs_init_context,
+	.kill_sb		= kill_anon_super,
+};
+
+/**
+ * dvsm_inode_init - Mount the file system.
+ *
+ * Context: module initialisation.
+ * Return: 0 or an error.
+ */
+int dvsm_inode_init(void)
+{
+	dvsm_mnt = kern_mount(&dvsm_fs_type);
+	return PTR_ERR_OR_ZERO(dvsm_mnt);
+}
+
+/**
+ * dvsm_inode_exit - Unmount the file system.
+ *
+ * Context: module exit; no file is left.
+ */
+void dvsm_inode_exit(void)
+{
+	kern_unmount(dvsm_mnt);
+}
+
+/* A region has the length it was made with, and the access its files have. */
+static int dvsm_inode_setattr(dvsm_idmap *idmap, struct dentry *dentry, struct iattr *attr)
+{
+	if (attr->ia_valid == ATTR_SIZE && attr->ia_size == i_size_read(d_inode(dentry)))
+		return 0;
+	return attr->ia_valid & ATTR_SIZE ? -EINVAL : -EPERM;
+}
+
+static const struct inode_operations dvsm_inode_ops = {
+	.setattr	= dvsm_inode_setattr,
+};
+
+/**
+ * dvsm_inode_create - Make the inode of a region.
+ * @region: the region; the inode owns it from now on
+ *
+ * Context: may sleep.
+ * Return: the inode with one reference, or an error.
+ */
+struct inode *dvsm_inode_create(struct dvsm_region *region)
+{
+	struct inode *inode = alloc_anon_inode(dvsm_mnt->mnt_sb);
+
+	if (IS_ERR(inode))
+		return inode;
+
+	/* Security modules shall see regions as they see files. */
+	inode->i_flags &= ~S_PRIVATE;
+	inode->i_mode = S_IFREG | 0444;
+	inode->i_op = &dvsm_inode_ops;
+	inode->i_fop = &dvsm_file_fops;
+	inode->i_mapping->a_ops = &dvsm_store_aops;
+	mapping_set_gfp_mask(inode->i_mapping,
+			     region->flags & DVSM_REGION_F_PINNED ? GFP_HIGHUSER
+								  : GFP_HIGHUSER_MOVABLE);
+	mapping_set_large_folios(inode->i_mapping);
+	mapping_set_unevictable(inode->i_mapping);
+	mapping_set_release_always(inode->i_mapping);
+	i_size_write(inode, region->length);
+	/* Open for writing, as far as khugepaged's read-only file THP cares. */
+	atomic_inc(&inode->i_writecount);
+	inode->i_private = region;
+	region->inode = inode;
+	return inode;
+}
+
+/**
+ * dvsm_inode_open - A new struct file on a region's inode.
+ * @inode: the inode; the file takes a reference of its own
+ * @flags: O_RDWR or O_RDONLY
+ *
+ * Context: may sleep.
+ * Return: the file or an error.
+ */
+struct file *dvsm_inode_open(struct inode *inode, int flags)
+{
+	struct file *file;
+
+	/* alloc_file_pseudo() does not take the reference that __fput() drops. */
+	__module_get(THIS_MODULE);
+	ihold(inode);
+	file = alloc_file_pseudo(inode, dvsm_mnt, "dvsm", flags | O_LARGEFILE, &dvsm_file_fops);
+	if (IS_ERR(file)) {
+		iput(inode);
+		module_put(THIS_MODULE);
+		return file;
+	}
+	file->f_mode |= FMODE_PREAD | FMODE_PWRITE;
+	return file;
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Mappings of regions, and the faults they take.
+ *
+ * ->fault hands out the locked folio that holds the page; the core maps it,
+ * 2 MiB at once where folio and mapping allow, and counts it. Nothing is kept
+ * for a mapping, so there is nothing to pair up when one is split, moved,
+ * copied by fork or grown by mremap. That is also why a fault checks bounds.
+ */
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+
+#include "dvsm.h"
+#include "trace.h"
+
+static void dvsm_fault_count(struct dvsm_region *region, struct folio *folio, bool allocated)
+{
+	int here = numa_node_id();
+
+	atomic_long_inc(&region->nodes[here].nr_faults);
+	if (folio_nid(folio) != here)
+		atomic_long_inc(&region->nodes[here].nr_faults_remote);
+	if (allocated)
+		atomic_long_inc(&region->stats.nr_faults_alloc);
+}
+
+/*
+ * VM_FAULT_OOM is no answer to a lack of memory: without a victim for the OOM
+ * killer the fault would be taken again for ever.
+ */
+static vm_fault_t dvsm_fault_fail(struct dvsm_region *region, struct vm_fault *vmf, int error)
+{
+	atomic_long_inc(&region->stats.nr_failures);
+	trace_dvsm_fault(region->id, vmf->pgoff, vmf->flags, 0, NUMA_NO_NODE, error);
+	return error == -EHWPOISON ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
+}
+
+static vm_fault_t dvsm_region_fault(struct vm_fault *vmf)
+{
+	struct dvsm_region *region = dvsm_file_region(vmf->vma->vm_file);
+	struct dvsm_placing placing = {
+		.vma = vmf->vma,
+		.addr = vmf->address,
+		.here = NUMA_NO_NODE,
+	};
+	bool allocated = false;
+	struct folio *folio;
+
+	if (vmf->pgoff >= region->nr_pages)
+		return dvsm_fault_fail(region, vmf, -EFBIG);
+
+	down_read(&region->family->lock);
+	folio = dvsm_store_get(region, vmf->pgoff, &placing, &allocated);
+	up_read(&region->family->lock);
+	if (IS_ERR(folio))
+		return dvsm_fault_fail(region, vmf, PTR_ERR(folio));
+	if (dvsm_store_page_is_poisoned(folio, vmf->pgoff)) {
+		folio_unlock(folio);
+		folio_put(folio);
+		return dvsm_fault_fail(region, vmf, -EHWPOISON);
+	}
+
+	dvsm_fault_count(region, folio, allocated);
+	if (vmf->cow_page)
+		atomic_long_inc(&region->stats.nr_faults_private);
+	trace_dvsm_fault(region->id, vmf->pgoff, vmf->flags, folio_order(folio), folio_nid(folio),
+			 0);
+	vmf->page = folio_page(folio, vmf->pgoff - folio->index);
+	return VM_FAULT_LOCKED;
+}
+
+/*
+ * Maps nothing around a fault. It is there because newer kernels then take
+ * faults under the VMA's own lock instead of the process's.
+ */
+static vm_fault_t dvsm_region_map_pages(struct vm_fault *vmf, pgoff_t start, pgoff_t end)
+{
+	return 0;
+}
+
+static const struct vm_operations_struct dvsm_region_vm_ops = {
+	.fault		= dvsm_region_fault,
+	.map_pages	= dvsm_region_map_pages,
+};
+
+/**
+ * dvsm_region_mmap - ->mmap of a region.
+ * @file: one of the region's files
+ * @vma: the new mapping
+ *
+ * A mapping may reach beyond the region's end, as with any file; touching it
+ * there is SIGBUS. The core has made the mapping of a read-only file unable to
+ * become writable.
+ *
+ * Context: mmap_lock held for writing.
+ * Return: 0.
+ */
+int dvsm_region_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma->vm_ops = &dvsm_region_vm_ops;
+	return 0;
+}
+
+static struct file *dvsm_context_implicit_locked(struct dvsm_context *context)
+{
+	struct dvsm_policy policy = { .mode = READ_ONCE(dvsm_implicit_policy) };
+	u32 flags = DVSM_REGION_F_IMPLICIT | DVSM_REGION_F_REGISTRABLE;
+	struct file *file;
+
+	lockdep_assert_held(&context->lock);
+	if (context->implicit)
+		return context->implicit;
+	if (READ_ONCE(dvsm_implicit_pinned))
+		flags |= DVSM_REGION_F_PINNED;
+	file = dvsm_region_create(DVSM_LENGTH_MAX, flags, &policy, "implicit");
+	if (!IS_ERR(file))
+		context->implicit = file;
+	return file;
+}
+
+/**
+ * dvsm_context_mmap - ->mmap of /dev/dvsm: the implicit region.
+ * @file: an open of the device
+ * @vma: the new mapping
+ *
+ * The mapping becomes one of the region's file, so that everything that follows
+ * is as if the region had been made by the command.
+ *
+ * Context: mmap_lock held for writing.
+ * Return: 0; -EINVAL beyond the longest region; what creating and, for a pinned
+ * one, populating a region returns.
+ */
+int dvsm_context_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct dvsm_context *context = file->private_data;
+	u64 start = (u64)vma->vm_pgoff << PAGE_SHIFT;
+	u64 length = vma->vm_end - vma->vm_start;
+	struct file *implicit;
+
+	if (vma->vm_pgoff >= DVSM_LENGTH_MAX >> PAGE_SHIFT || length > DVSM_LENGTH_MAX - start)
+		return -EINVAL;
+
+	mutex_lock(&context->lock);
+	implicit = dvsm_context_implicit_locked(context);
+	mutex_unlock(&context->lock);
+	if (IS_ERR(implicit))
+		return PTR_ERR(implicit);
+
+	if (dvsm_file_region(implicit)->flags & DVSM_REGION_F_PINNED) {
+		int ret = dvsm_region_populate(dvsm_file_region(implicit), start, start + length,
+					       1, NULL);
+
+		if (ret)
+			return ret;
+	}
+	vma_set_file(vma, implicit);
+	return dvsm_region_mmap(implicit, vma);
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Allocating ranges now, on several CPUs, and giving ranges back.
+ *
+ * Most of a populate is zeroing, which spreads well: the caller and workers on
+ * other CPUs take chunk after chunk from one counter. A worker is a kernel
+ * thread, so what belongs to the caller travels with the work: his cgroup, his
+ * cpuset and the node that he calls local. A caller with a task policy of his
+ * own works alone, because nobody else can apply it.
+ */
+#include <linux/cpuset.h>
+#include <linux/memcontrol.h>
+#include <linux/pagemap.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/workqueue.h>
+
+#include "dvsm.h"
+#include "trace.h"
+
+#define DVSM_POPULATE_CHUNKS_PER_CPU	16
+#define DVSM_DISCARD_STEP		(1ULL << 30)
+
+static struct workqueue_struct *dvsm_populate_wq;
+
+struct dvsm_populate {
+	struct dvsm_region *region;
+	struct mem_cgroup *memcg;
+	nodemask_t allowed;
+	int here;
+	pgoff_t start;
+	pgoff_t end;
+	atomic64_t next_chunk;
+	atomic_long_t nr_populated;
+	int error;			/* the first one; ends everybody's work */
+};
+
+struct dvsm_populate_work {
+	struct work_struct work;
+	struct dvsm_populate *populate;
+};
+
+/* Fill [index, end), inside one chunk. */
+static int dvsm_populate_chunk(struct dvsm_populate *populate, pgoff_t index, pgoff_t end,
+			       const struct dvsm_placing *placing)
+{
+	struct dvsm_region *region = populate->region;
+
+	while (index < end) {
+		bool allocated = false;
+		struct folio *folio;
+
+		down_read(&region->family->lock);
+		folio = dvsm_store_get(region, index, placing, &allocated);
+		up_read(&region->family->lock);
+		if (IS_ERR(folio))
+			return PTR_ERR(folio);
+		index = folio->index + folio_nr_pages(folio);
+		if (allocated)
+			atomic_long_add(folio_nr_pages(folio), &populate->nr_populated);
+		folio_unlock(folio);
+		folio_put(folio);
+	}
+	return 0;
+}
+
+static void dvsm_populate_run(struct dvsm_populate *populate, const struct dvsm_placing *placing)
+{
+	while (!READ_ONCE(populate->error)) {
+		u64 chunk = atomic64_fetch_inc(&populate->next_chunk);
+		pgoff_t start = max_t(u64, chunk << DVSM_CHUNK_ORDER, populate->start);
+		pgoff_t end = min_t(u64, (chunk + 1) << DVSM_CHUNK_ORDER, populate->end);
+		int ret;
+
+		if (start >= populate->end)
+			break;
+		ret = dvsm_populate_chunk(populate, start, end, placing);
+		if (!ret && fatal_signal_pending(current))
+			ret = -EINTR;
+		if (ret)
+			cmpxchg(&populate->error, 0, ret);
+		cond_resched();
+	}
+}
+
+static void dvsm_populate_work_fn(struct work_struct *work)
+{
+	struct dvsm_populate *populate =
+		container_of(work, struct dvsm_populate_work, work)->populate;
+	struct dvsm_placing placing = {
+		.here = populate->here,
+		.allowed = &populate->allowed,
+	};
+	struct mem_cgroup *old = set_active_memcg(populate->memcg);
+
+	dvsm_populate_run(populate, &placing);
+	set_active_memcg(old);
+}
+
+/* How many CPUs beside the caller's own shall work. */
+static unsigned int dvsm_populate_helpers(struct dvsm_populate *populate, unsigned int nr_threads)
+{
+	u64 nr_chunks = dvsm_page_chunk(populate->end - 1) - dvsm_page_chunk(populate->start) + 1;
+	unsigned int nr = cpumask_weight(current->cpus_ptr);
+
+#ifdef CONFIG_NUMA
+	if (populate->region->policy.mode == DVSM_POLICY_INHERIT && current->mempolicy)
+		return 0;
+#endif
+	if (nr_threads)
+		nr = min(nr, nr_threads);
+	nr = min_t(u64, nr, nr_chunks / DVSM_POPULATE_CHUNKS_PER_CPU);
+	return nr ? nr - 1 : 0;
+}
+
+static void dvsm_populate_with(struct dvsm_populate *populate, unsigned int nr_helpers)
+{
+	static const struct dvsm_placing placing = { .here = NUMA_NO_NODE };
+	struct dvsm_populate_work *works = NULL;
+	unsigned int i;
+
+	if (nr_helpers)
+		works = kcalloc(nr_helpers, sizeof(*works), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!works)
+		nr_helpers = 0;
+	for (i = 0; i < nr_helpers; i++) {
+		u64 chunk = dvsm_page_chunk(populate->start) + i;
+		int nid = dvsm_policy_home(populate->region, chunk << DVSM_CHUNK_ORDER,
+					   populate->here);
+
+		works[i].populate = populate;
+		INIT_WORK(&works[i].work, dvsm_populate_work_fn);
+		queue_work_node(nid, dvsm_populate_wq, &works[i].work);
+	}
+	dvsm_populate_run(populate, &placing);
+	for (i = 0; i < nr_helpers; i++)
+		flush_work(&works[i].work);
+	kfree(works);
+}
+
+/**
+ * dvsm_region_populate - Allocate every page of a range.
+ * @region: the region
+ * @start: first byte, page aligned
+ * @end: the byte after the last, page aligned, in the region
+ * @nr_threads: at most so many CPUs; 0 for a choice by size
+ * @populated: gets the bytes that were allocated, in error too; may be NULL
+ *
+ * Context: process; may sleep; no dvsm lock held.
+ * Return: 0; -ENOMEM; -ENOSPC at a dvsm limit; -EINTR after a fatal signal.
+ */
+int dvsm_region_populate(struct dvsm_region *region, loff_t start, loff_t end,
+			 unsigned int nr_threads, u64 *populated)
+{
+	struct dvsm_populate populate = {
+		.region = region,
+		.here = numa_node_id(),
+		.start = start >> PAGE_SHIFT,
+		.end = end >> PAGE_SHIFT,
+	};
+
+	if (start < end) {
+		populate.allowed = cpuset_current_mems_allowed;
+		populate.memcg = get_mem_cgroup_from_mm(current->mm);
+		atomic64_set(&populate.next_chunk, dvsm_page_chunk(populate.start));
+		dvsm_populate_with(&populate, dvsm_populate_helpers(&populate, nr_threads));
+		mem_cgroup_put(populate.memcg);
+	}
+	if (populated)
+		*populated = (u64)atomic_long_read(&populate.nr_populated) << PAGE_SHIFT;
+	trace_dvsm_populate(region->id, populate.start, populate.end,
+			    atomic_long_read(&populate.nr_populated), populate.error);
+	return populate.error == -EDQUOT ? -ENOMEM : populate.error;
+}
+
+/**
+ * dvsm_region_discard - Give the memory of a range back.
+ * @region: the region
+ * @start: first byte
+ * @end: the byte after the last, in the region
+ * @discarded: gets the bytes that were freed; may be NULL
+ *
+ * Context: process; may sleep; no dvsm lock held.
+ * Return: 0; -EBUSY on a pinned region; -EINTR after a fatal signal.
+ */
+int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u64 *discarded)
+{
+	unsigned long nr_pages = 0;
+	int ret = 0;
+
+	if (region->flags & DVSM_REGION_F_PINNED)
+		return -EBUSY;
+	while (start < end && !ret) {
+		loff_t step, next = (loff_t)dvsm_store_next(region, start >> PAGE_SHIFT) << PAGE_SHIFT;
+
+		start = max(start, next);
+		if (start >= end)
+			break;
+		step = min_t(loff_t, end, round_down(start, DVSM_DISCARD_STEP) + DVSM_DISCARD_STEP);
+		down_write(&region->family->lock);
+		nr_pages += dvsm_store_discard(region, start, step);
+		up_write(&region->family->lock);
+		start = step;
+		if (fatal_signal_pending(current))
+			ret = -EINTR;
+		cond_resched();
+	}
+	if (discarded)
+		*discarded = (u64)nr_pages << PAGE_SHIFT;
+	trace_dvsm_discard(region->id, start >> PAGE_SHIFT, end >> PAGE_SHIFT, nr_pages, ret);
+	return ret;
+}
+
+/**
+ * dvsm_populate_init - Make the workqueue.
+ *
+ * Context: module initialisation.
+ * Return: 0 or -ENOMEM.
+ */
+int dvsm_populate_init(void)
+{
+	dvsm_populate_wq = alloc_workqueue("dvsm", WQ_UNBOUND, 0);
+	return dvsm_populate_wq ? 0 : -ENOMEM;
+}
+
+/**
+ * dvsm_populate_exit - End the workqueue.
+ *
+ * Context: module exit; nobody populates.
+ */
+void dvsm_populate_exit(void)
+{
+	destroy_workqueue(dvsm_populate_wq);
+}

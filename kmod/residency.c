@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What a region is made of, read from its page cache: the truth whoever put
+ * folios there, moved or split them. Costs by folios, not by length.
+ */
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/pagevec.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "dvsm.h"
+
+#define DVSM_RESIDENCY_BATCH	256	/* entries copied to the user at once */
+
+/*
+ * Call @fn for every folio from page @start on, below @end; stops when @fn says
+ * true. Each folio is referenced while @fn looks at it.
+ */
+static int dvsm_store_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
+			   bool (*fn)(struct folio *folio, void *arg), void *arg)
+{
+	struct folio_batch batch;
+	bool stop = false;
+	int ret = 0;
+
+	folio_batch_init(&batch);
+	while (!stop && !ret && start < end &&
+	       filemap_get_folios(region->inode->i_mapping, &start, end - 1, &batch)) {
+		unsigned int i;
+
+		for (i = 0; i < folio_batch_count(&batch) && !stop; i++)
+			stop = fn(batch.folios[i], arg);
+		for (i = 0; i < folio_batch_count(&batch); i++)
+			folio_put(batch.folios[i]);
+		folio_batch_init(&batch);
+		if (fatal_signal_pending(current))
+			ret = -EINTR;
+		cond_resched();
+	}
+	return ret;
+}
+
+static bool dvsm_count_huge(struct folio *folio, void *arg)
+{
+	unsigned long *nr = arg;
+
+	*nr += folio_order(folio) == DVSM_CHUNK_ORDER;
+	return false;
+}
+
+/**
+ * dvsm_region_count_huge - Count the 2 MiB folios of a region.
+ * @region: the region
+ *
+ * Context: may sleep.
+ * Return: their number.
+ */
+unsigned long dvsm_region_count_huge(struct dvsm_region *region)
+{
+	unsigned long nr = 0;
+
+	dvsm_store_walk(region, 0, region->nr_pages, dvsm_count_huge, &nr);
+	return nr;
+}
+
+static bool dvsm_count_node(struct folio *folio, void *arg)
+{
+	struct dvsm_node_stats *stats = arg;
+
+	stats[folio_nid(folio)].out_resident += folio_size(folio);
+	return false;
+}
+
+/**
+ * dvsm_region_nodes - DVSM_IOC_REGION_NODES.
+ * @region: the region
+ * @arg: the command's argument
+ *
+ * Context: process.
+ * Return: 0; -EFAULT, -ENOMEM, -EINTR.
+ */
+int dvsm_region_nodes(struct dvsm_region *region, struct dvsm_region_nodes *arg)
+{
+	struct dvsm_node_stats *stats;
+	unsigned int nid, nr;
+	int ret;
+
+	stats = kvcalloc(nr_node_ids, sizeof(*stats), GFP_KERNEL_ACCOUNT);
+	if (!stats)
+		return -ENOMEM;
+	ret = dvsm_store_walk(region, 0, region->nr_pages, dvsm_count_node, stats);
+	for (nid = 0; nid < nr_node_ids; nid++) {
+		struct dvsm_node *node = &region->nodes[nid];
+
+		stats[nid].out_nr_faults = atomic_long_read(&node->nr_faults);
+		stats[nid].out_nr_faults_remote = atomic_long_read(&node->nr_faults_remote);
+		stats[nid].out_nr_allocs = atomic_long_read(&node->nr_allocs);
+		stats[nid].out_nr_misses = atomic_long_read(&node->nr_misses);
+		stats[nid].out_nr_moved_in = atomic_long_read(&node->nr_moved_in);
+		stats[nid].out_nr_moved_out = atomic_long_read(&node->nr_moved_out);
+	}
+	nr = min(arg->nr_nodes, nr_node_ids);
+	if (!ret && copy_to_user(u64_to_user_ptr(arg->nodes), stats, nr * sizeof(*stats)))
+		ret = -EFAULT;
+	kvfree(stats);
+	arg->out_nr_nodes = nr_node_ids;
+	return ret;
+}
+
+/* Chunks as they are put together from folios that come in order. */
+struct dvsm_residency {
+	struct dvsm_region *region;
+	struct dvsm_chunk *chunks;
+	unsigned int nr_chunks;		/* in use; the last one may still grow */
+	unsigned int nr_max;
+};
+
+static u32 dvsm_residency_flags(struct dvsm_region *region, struct folio *folio)
+{
+	u32 flags = 0;
+
+	if (region->flags & DVSM_REGION_F_PINNED)
+		flags |= DVSM_CHUNK_F_PINNED;
+	if (folio_order(folio) == DVSM_CHUNK_ORDER)
+		flags |= DVSM_CHUNK_F_HUGE;
+	if (folio_test_large(folio) ? folio_test_has_hwpoisoned(folio)
+				    : folio_test_hwpoison(folio))
+		flags |= DVSM_CHUNK_F_POISONED;
+	return flags;
+}
+
+static bool dvsm_residency_add(struct folio *folio, void *arg)
+{
+	struct dvsm_residency *residency = arg;
+	u64 offset = (u64)dvsm_page_chunk(folio->index) << DVSM_CHUNK_SHIFT;
+	u8 order = folio_order(folio);
+	struct dvsm_chunk *chunk = NULL;
+
+	if (residency->nr_chunks)
+		chunk = &residency->chunks[residency->nr_chunks - 1];
+	if (!chunk || chunk->offset != offset) {
+		if (residency->nr_chunks == residency->nr_max)
+			return true;
+		chunk = &residency->chunks[residency->nr_chunks++];
+		*chunk = (struct dvsm_chunk) {
+			.offset = offset,
+			.node = folio_nid(folio),
+			.order_min = order,
+			.order_max = order,
+		};
+	}
+	chunk->resident += folio_size(folio);
+	chunk->nr_folios++;
+	chunk->flags |= dvsm_residency_flags(residency->region, folio);
+	chunk->order_min = min(chunk->order_min, order);
+	chunk->order_max = max(chunk->order_max, order);
+	if (chunk->node != folio_nid(folio))
+		chunk->node = DVSM_NODE_MIXED;
+	return false;
+}
+
+/**
+ * dvsm_region_residency - DVSM_IOC_REGION_RESIDENCY.
+ * @region: the region
+ * @arg: the command's argument, its range checked to lie in the region
+ *
+ * Context: process.
+ * Return: 0; -EFAULT, -ENOMEM, -EINTR.
+ */
+int dvsm_region_residency(struct dvsm_region *region, struct dvsm_region_residency *arg)
+{
+	struct dvsm_chunk __user *user = u64_to_user_ptr(arg->chunks);
+	pgoff_t start = round_down(arg->offset, DVSM_CHUNK_SIZE) >> PAGE_SHIFT;
+	pgoff_t end = (arg->offset + arg->length) >> PAGE_SHIFT;
+	struct dvsm_residency residency = { .region = region };
+	unsigned int nr_done = 0;
+	int ret = 0;
+
+	residency.chunks = kvcalloc(min_t(u32, arg->nr_chunks, DVSM_RESIDENCY_BATCH),
+				    sizeof(*residency.chunks), GFP_KERNEL_ACCOUNT);
+	if (!residency.chunks)
+		return -ENOMEM;
+	/* Whole chunks, also where the range ends inside one. */
+	end = min_t(u64, round_up(end, DVSM_CHUNK_PAGES), region->nr_pages);
+	while (start < end && nr_done < arg->nr_chunks) {
+		residency.nr_chunks = 0;
+		residency.nr_max = min_t(u32, arg->nr_chunks - nr_done, DVSM_RESIDENCY_BATCH);
+		ret = dvsm_store_walk(region, start, end, dvsm_residency_add, &residency);
+		if (ret)
+			break;
+		if (copy_to_user(user + nr_done, residency.chunks,
+				 residency.nr_chunks * sizeof(*user))) {
+			ret = -EFAULT;
+			break;
+		}
+		nr_done += residency.nr_chunks;
+		if (residency.nr_chunks < residency.nr_max) {
+			start = end;
+			break;
+		}
+		start = (residency.chunks[residency.nr_chunks - 1].offset >> PAGE_SHIFT) +
+			DVSM_CHUNK_PAGES;
+	}
+	kvfree(residency.chunks);
+	arg->out_nr_chunks = nr_done;
+	arg->out_next = start < end ? (u64)start << PAGE_SHIFT : arg->offset + arg->length;
+	return ret;
+}

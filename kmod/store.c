@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The contents of a region: folios in its inode's page cache.
+ *
+ * A chunk is a hole, one order-9 folio, or smaller folios where a huge one could
+ * not be had, where the region ends inside the chunk, or where the core split a
+ * folio because of a hardware error. Invariants:
+ *
+ *  - A folio is zeroed, charged and up to date before it is added.
+ *  - A folio is never dirty: the kernel's NUMA balancing refuses dirty file
+ *    folios.
+ *  - Clean, unmapped folios must not be dropped as if they could be read again:
+ *    the mapping is unevictable, ->release_folio refuses the path that evicts
+ *    (page offlining), and ->error_remove_folio keeps a poisoned page where it
+ *    is, so that no later fault brings back zeroes.
+ *  - Two threads never allocate for one chunk at the same time: a lost race
+ *    would cost a zeroing of 2 MiB and could hit a limit for nothing.
+ */
+#include <linux/gfp.h>
+#include <linux/hash.h>
+#include <linux/highmem.h>
+#include <linux/migrate.h>
+#include <linux/pagemap.h>
+#include <linux/pagevec.h>
+#include <linux/xarray.h>
+
+#include "dvsm.h"
+#include "trace.h"
+
+#define DVSM_STORE_MUTEX_BITS	8
+
+static struct mutex dvsm_store_mutex[1 << DVSM_STORE_MUTEX_BITS];
+
+/**
+ * dvsm_store_init - Prepare the table of mutexes.
+ *
+ * Context: module initialisation.
+ */
+void dvsm_store_init(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(dvsm_store_mutex); i++)
+		mutex_init(&dvsm_store_mutex[i]);
+}
+
+static struct mutex *dvsm_store_chunk_mutex(struct dvsm_region *region, pgoff_t index)
+{
+	unsigned long key = (unsigned long)region + dvsm_page_chunk(index);
+
+	return &dvsm_store_mutex[hash_long(key, DVSM_STORE_MUTEX_BITS)];
+}
+
+/*
+ * How hard to try for a folio of @order. Huge ones are worth some reclaim and
+ * compaction, and all of it where the region has no other; sizes between are
+ * only taken if they are there. The last page is asked for in earnest, but
+ * without the OOM killer: killing a sharer frees nothing, and the caller has an
+ * answer for ENOMEM.
+ */
+static gfp_t dvsm_store_gfp(struct dvsm_region *region, unsigned int order)
+{
+	gfp_t gfp = (region->flags & DVSM_REGION_F_PINNED) ? GFP_HIGHUSER : GFP_HIGHUSER_MOVABLE;
+
+	gfp |= __GFP_ZERO | __GFP_NOWARN;
+	if (!order || (region->flags & DVSM_REGION_F_HUGE_REQUIRED))
+		return gfp | __GFP_RETRY_MAYFAIL;
+	gfp |= __GFP_NORETRY | __GFP_NOMEMALLOC;
+	return order == DVSM_CHUNK_ORDER ? gfp : gfp & ~__GFP_DIRECT_RECLAIM;
+}
+
+static void dvsm_store_count_alloc(struct dvsm_region *region, struct folio *folio, int wanted)
+{
+	int nid = folio_nid(folio);
+
+	atomic_long_inc(&region->nodes[nid].nr_allocs);
+	if (wanted != NUMA_NO_NODE && wanted != nid)
+		atomic_long_inc(&region->nodes[wanted].nr_misses);
+}
+
+/* One attempt at one order. Returns the folio, locked and with a reference. */
+static struct folio *dvsm_store_add(struct dvsm_region *region, pgoff_t index, unsigned int order,
+				    const struct dvsm_placing *placing)
+{
+	gfp_t gfp = dvsm_store_gfp(region, order);
+	struct folio *folio;
+	int wanted, ret;
+
+	index = dvsm_block_start(index, order);
+	ret = dvsm_account_charge(region, 1UL << order);
+	if (ret)
+		return ERR_PTR(ret);
+
+	folio = dvsm_policy_alloc(region, placing, index, order, gfp, &wanted);
+	if (!folio) {
+		ret = -ENOMEM;
+		goto err_uncharge;
+	}
+	folio_mark_uptodate(folio);
+	ret = filemap_add_folio(region->inode->i_mapping, folio, index, gfp);
+	if (ret)
+		goto err_put;
+	dvsm_store_count_alloc(region, folio, wanted);
+	return folio;
+
+err_put:
+	folio_put(folio);
+err_uncharge:
+	dvsm_account_uncharge(region, 1UL << order);
+	return ERR_PTR(ret);
+}
+
+/* Fill the hole at @index with the largest folio that can be had. */
+static struct folio *dvsm_store_alloc(struct dvsm_region *region, pgoff_t index,
+				      const struct dvsm_placing *placing)
+{
+	unsigned int best = dvsm_order_max(index, region->nr_pages);
+	bool huge_only = region->flags & DVSM_REGION_F_HUGE_REQUIRED;
+	unsigned int order = best;
+	struct folio *folio;
+
+	for (;;) {
+		folio = dvsm_store_add(region, index, order, placing);
+		if (!IS_ERR(folio) || huge_only || !order)
+			break;
+		/* A limit is no matter of size. */
+		if (PTR_ERR(folio) == -ENOSPC || PTR_ERR(folio) == -EDQUOT)
+			break;
+		order = dvsm_order_below(order);
+	}
+	if (!IS_ERR(folio) && order < best)
+		atomic_long_inc(&region->stats.nr_fallbacks);
+	return folio;
+}
+
+/**
+ * dvsm_store_get - Find or allocate the folio that holds a page.
+ * @region: the region
+ * @index: the page, below region->nr_pages
+ * @placing: on whose behalf to allocate
+ * @allocated: set if a folio was allocated; NULL if that is of no interest
+ *
+ * Context: may sleep; the family is locked for reading.
+ * Return: the folio, locked and with a reference; -ENOMEM, also for a cgroup's
+ * limit; -EDQUOT for RLIMIT_MEMLOCK; -ENOSPC for a dvsm limit.
+ */
+struct folio *dvsm_store_get(struct dvsm_region *region, pgoff_t index,
+			     const struct dvsm_placing *placing, bool *allocated)
+{
+	struct address_space *mapping = region->inode->i_mapping;
+	struct mutex *mutex = dvsm_store_chunk_mutex(region, index);
+	struct folio *folio;
+
+	lockdep_assert_held_read(&region->family->lock);
+
+	folio = filemap_lock_folio(mapping, index);
+	if (!IS_ERR(folio))
+		return folio;
+
+	mutex_lock(mutex);
+	folio = filemap_lock_folio(mapping, index);
+	if (IS_ERR(folio)) {
+		folio = dvsm_store_alloc(region, index, placing);
+		if (allocated && !IS_ERR(folio))
+			*allocated = true;
+	}
+	mutex_unlock(mutex);
+	return folio;
+}
+
+/**
+ * dvsm_store_page_is_poisoned - Whether the hardware lost a page of a folio.
+ * @folio: the folio
+ * @index: the page, one of the folio's
+ *
+ * Context: any; holds a reference on @folio.
+ * Return: true if the page must not be touched.
+ */
+bool dvsm_store_page_is_poisoned(struct folio *folio, pgoff_t index)
+{
+	if (folio_test_large(folio) && !folio_test_has_hwpoisoned(folio))
+		return false;
+	return PageHWPoison(folio_page(folio, index - folio->index));
+}
+
+/**
+ * dvsm_store_next - Find the next page that has memory.
+ * @region: the region
+ * @index: where to start
+ *
+ * Context: any.
+ * Return: the page, @index or later; region->nr_pages if there is none.
+ */
+pgoff_t dvsm_store_next(struct dvsm_region *region, pgoff_t index)
+{
+	unsigned long at = index;
+
+	if (!xa_find(&region->inode->i_mapping->i_pages, &at, region->nr_pages - 1, XA_PRESENT))
+		return region->nr_pages;
+	return max(at, index);
+}
+
+/*
+ * Zero what lies in [start, end) of folios that stick out of it. On return
+ * [*first, *last) is the part that whole folios fill.
+ */
+static void dvsm_store_zero_edges(struct dvsm_region *region, loff_t start, loff_t end,
+				  loff_t *first, loff_t *last)
+{
+	loff_t edges[2] = { start, end - 1 };
+	struct folio *folio;
+	int i;
+
+	*first = start;
+	*last = end;
+	for (i = 0; i < 2; i++) {
+		loff_t from, to;
+
+		folio = filemap_lock_folio(region->inode->i_mapping, edges[i] >> PAGE_SHIFT);
+		if (IS_ERR(folio)) {
+			if (i)
+				*last = round_down(end, PAGE_SIZE);
+			else
+				*first = round_up(start, PAGE_SIZE);
+			continue;
+		}
+		from = max(start, folio_pos(folio));
+		to = min_t(loff_t, end, folio_pos(folio) + folio_size(folio));
+		if (to - from < folio_size(folio)) {
+			folio_zero_range(folio, from - folio_pos(folio), to - from);
+			if (i)
+				*last = folio_pos(folio);
+			else
+				*first = to;
+		}
+		folio_unlock(folio);
+		folio_put(folio);
+	}
+}
+
+/**
+ * dvsm_store_discard - Make a range read as zeroes and free its folios.
+ * @region: the region
+ * @start: first byte
+ * @end: the byte after the last, above @start
+ *
+ * Context: may sleep; the family is locked for writing.
+ * Return: pages that were freed.
+ */
+unsigned long dvsm_store_discard(struct dvsm_region *region, loff_t start, loff_t end)
+{
+	struct address_space *mapping = region->inode->i_mapping;
+	unsigned long before = mapping->nrpages;
+	loff_t first, last;
+
+	lockdep_assert_held_write(&region->family->lock);
+
+	dvsm_store_zero_edges(region, start, end, &first, &last);
+	if (first < last) {
+		unmap_mapping_range(mapping, first, last - first, 0);
+		truncate_inode_pages_range(mapping, first, last - 1);
+	}
+	dvsm_account_settle(region);
+	return before - mapping->nrpages;
+}
+
+static bool dvsm_store_dirty_folio(struct address_space *mapping, struct folio *folio)
+{
+	return false;
+}
+
+/* Only eviction of clean unmapped folios asks without any gfp flag. */
+static bool dvsm_store_release_folio(struct folio *folio, gfp_t gfp)
+{
+	return gfp != 0;
+}
+
+static int dvsm_store_migrate_folio(struct address_space *mapping, struct folio *dst,
+				    struct folio *src, enum migrate_mode mode)
+{
+	struct dvsm_region *region = mapping->host->i_private;
+	int ret;
+
+	if (region->flags & DVSM_REGION_F_PINNED)
+		return -EBUSY;
+	ret = filemap_migrate_folio(mapping, dst, src, mode);
+	if (ret)
+		return ret;
+	if (folio_nid(dst) != folio_nid(src)) {
+		atomic_long_inc(&region->nodes[folio_nid(src)].nr_moved_out);
+		atomic_long_inc(&region->nodes[folio_nid(dst)].nr_moved_in);
+		trace_dvsm_folio_move(region->id, dst->index, folio_order(dst), folio_nid(src),
+				      folio_nid(dst));
+	}
+	return 0;
+}
+
+static int dvsm_store_error_remove(struct address_space *mapping, dvsm_error_remove_arg *arg)
+{
+	return 0;
+}
+
+const struct address_space_operations dvsm_store_aops = {
+	.dirty_folio		= dvsm_store_dirty_folio,
+	.release_folio		= dvsm_store_release_folio,
+	.migrate_folio		= dvsm_store_migrate_folio,
+	.error_remove_folio	= dvsm_store_error_remove,
+};
