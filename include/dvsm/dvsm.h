@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* All of libdvsm. */
+#ifndef DVSM_DVSM_H
+#define DVSM_DVSM_H
+
+#include <dvsm/base.h>
+#include <dvsm/region.h>
+
+#endif /* DVSM_DVSM_H */

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Regions: shared memory with a length, a node policy and contents.
+ *
+ * A region is a file descriptor with a handle around it. The handle does not
+ * change once it is made, so threads may use one handle at the same time; a
+ * child inherits handle, descriptor and mappings by fork() and may use all
+ * three. The region's memory lives until its last descriptor and mapping, in
+ * whatever process, is gone.
+ */
+#ifndef DVSM_REGION_H
+#define DVSM_REGION_H
+
+#include <dvsm/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct dvsm_region;
+
+/**
+ * struct dvsm_region_options - what a new region is like; all zero is usual.
+ *
+ * @size: sizeof(struct dvsm_region_options)
+ * @backend: DVSM_BACKEND_
+ * @flags: DVSM_REGION_F_HUGE_REQUIRED, _PINNED, _REGISTRABLE
+ * @policy: DVSM_POLICY_, where memory goes when it is first touched
+ * @nr_nodes: bits in the set at @nodes
+ * @nodes: node set, bit N % 64 of word N / 64 is node N; NULL for no set
+ * @label: name for people, at most DVSM_NAME_MAX - 1 bytes; NULL for none
+ */
+struct dvsm_region_options {
+	size_t size;
+	uint32_t backend;
+	uint32_t flags;
+	uint32_t policy;
+	uint32_t nr_nodes;
+	const uint64_t *nodes;
+	const char *label;
+};
+
+/**
+ * dvsm_region_create - make a region.
+ * @length: in bytes, more than 0, a multiple of 4096; takes no memory until it
+ *   is touched (unless pinned, or on MEMFD_HUGETLB), so several TiB are fine
+ * @options: NULL for all zero
+ *
+ * On memfd: HUGE_REQUIRED means MEMFD_HUGETLB; PINNED is EOPNOTSUPP, because
+ * mlock() holds for one process's mapping only and does not keep pages in place;
+ * a policy on MEMFD_HUGETLB holds for mappings made through this handle only.
+ *
+ * Return: the handle; dvsm_region_destroy() ends it. NULL with errno EINVAL,
+ * EOPNOTSUPP, E2BIG, ENOSPC, ENOMEM (also: the huge page pool is too small),
+ * EMFILE, or what open("/dev/dvsm") says when DEVICE was asked for.
+ */
+DVSM_API struct dvsm_region *
+dvsm_region_create(uint64_t length, const struct dvsm_region_options *options);
+
+/**
+ * dvsm_region_open - a handle for a descriptor that came from elsewhere.
+ * @fd: of a dvsm region, of a /dev/dvsm whose implicit region exists, of a memfd
+ *   or of a file on tmpfs or hugetlbfs; belongs to the handle on success, stays
+ *   the caller's on failure
+ * @options: NULL, or a struct whose @backend may be MEMFD_4K to use a memfd
+ *   without transparent huge pages; everything else in it must be zero
+ *
+ * The region's length is the file's length at this moment.
+ *
+ * Return: the handle; NULL with errno EBADF (no descriptor, or of another kind),
+ * ENOENT (no implicit region yet), EINVAL (an empty file), EMFILE, ENOMEM.
+ */
+DVSM_API struct dvsm_region *
+dvsm_region_open(int fd, const struct dvsm_region_options *options);
+
+/**
+ * dvsm_region_reopen - a second, independent descriptor and handle.
+ * @region: stays as it is
+ * @flags: DVSM_REOPEN_F_READ_ONLY: the new descriptor can never be mapped or
+ *   written for writing, by anybody who holds it. EOPNOTSUPP on memfd, where
+ *   the owner of a read-only descriptor may open it again for writing
+ *
+ * Return: the handle, with the access that @region has or less; NULL and errno.
+ */
+DVSM_API struct dvsm_region *
+dvsm_region_reopen(const struct dvsm_region *region, uint32_t flags);
+
+/**
+ * dvsm_region_destroy - close the descriptor and end the handle.
+ * @region: may be NULL
+ *
+ * Mappings stay. Other processes' handles stay. Never fails; keeps errno.
+ */
+DVSM_API void dvsm_region_destroy(struct dvsm_region *region);
+
+/**
+ * dvsm_region_fd - the descriptor: to be sent, polled, inherited; close-on-exec.
+ *
+ * Return: the descriptor, which stays the handle's.
+ */
+DVSM_API int dvsm_region_fd(const struct dvsm_region *region);
+
+/**
+ * dvsm_region_length - length in bytes.
+ */
+DVSM_API uint64_t dvsm_region_length(const struct dvsm_region *region);
+
+/**
+ * dvsm_region_backend - where its memory comes from.
+ *
+ * Return: DVSM_BACKEND_DEVICE, _MEMFD_HUGETLB, _MEMFD_THP or _MEMFD_4K.
+ */
+DVSM_API uint32_t dvsm_region_backend(const struct dvsm_region *region);
+
+/**
+ * dvsm_region_page_size - the page that the backend aims at, in bytes.
+ *
+ * Return: 2 MiB, or 4096 on MEMFD_4K. What the memory is really made of is
+ * dvsm_region_residency()'s answer.
+ */
+DVSM_API size_t dvsm_region_page_size(const struct dvsm_region *region);
+
+/**
+ * dvsm_region_features - what this region's backend can do.
+ *
+ * Return: DVSM_FEATURE_ bits; 0 and errno when the device does not answer.
+ */
+DVSM_API uint64_t dvsm_region_features(const struct dvsm_region *region);
+
+/*
+ * FIXED: at @address exactly, EEXIST where something is mapped already.
+ * REPLACE: at @address exactly, in place of what is mapped there.
+ * PRIVATE: copy-on-write for this process alone, as MAP_PRIVATE.
+ */
+#define DVSM_MAP_F_FIXED	(1U << 0)
+#define DVSM_MAP_F_REPLACE	(1U << 1)
+#define DVSM_MAP_F_PRIVATE	(1U << 2)
+
+/**
+ * struct dvsm_region_map_options - how to map; all zero is usual.
+ *
+ * @size: sizeof(struct dvsm_region_map_options)
+ * @flags: DVSM_MAP_F_
+ * @reserved: 0
+ * @address: with FIXED or REPLACE, a multiple of 4096, else NULL. For huge
+ *   pages @address and offset must be equal modulo 2 MiB
+ */
+struct dvsm_region_map_options {
+	size_t size;
+	uint32_t flags;
+	uint32_t reserved;
+	void *address;
+};
+
+/**
+ * dvsm_region_map - map a range of the region into this process.
+ * @region: handle
+ * @offset: start of the range, a multiple of 4096
+ * @length: of the range; 0 means to the region's end; a part of a page counts
+ *   as the whole page
+ * @prot: PROT_ of mmap()
+ * @options: NULL for all zero
+ *
+ * Without FIXED or REPLACE the address is equal to @offset modulo 2 MiB, so
+ * that huge pages fit, on every backend.
+ *
+ * Return: the address; NULL with errno EINVAL, EACCES (PROT_WRITE on a read-only
+ * descriptor), EEXIST, ENOMEM, E2BIG, EOPNOTSUPP.
+ */
+DVSM_API void *dvsm_region_map(const struct dvsm_region *region, uint64_t offset,
+			       uint64_t length, int prot,
+			       const struct dvsm_region_map_options *options);
+
+/**
+ * dvsm_region_unmap - end a mapping or a part of one.
+ * @address: a multiple of 4096
+ * @length: in bytes, more than 0
+ *
+ * Return: 0; -EINVAL, -ENOMEM as munmap() says.
+ */
+DVSM_API int dvsm_region_unmap(void *address, uint64_t length);
+
+/**
+ * dvsm_region_info - what the region is and holds.
+ * @region: handle
+ * @info: its size and flags set by the caller; receives the rest. On memfd the
+ *   counters (out_nr_), out_resident_peak and out_pinned are 0 and out_id is
+ *   the inode's number; the call costs by resident chunks there
+ *
+ * Return: 0; -EINVAL for a wrong size or flags.
+ */
+DVSM_API int dvsm_region_info(const struct dvsm_region *region, struct dvsm_region_info *info);
+
+/**
+ * dvsm_region_nodes - statistics node by node.
+ * @region: handle
+ * @nodes: array, element N is node N; on memfd only out_resident is counted
+ * @nr_nodes: elements of the array; may be 0
+ *
+ * Return: how many nodes there could be, which may be more than @nr_nodes;
+ * -errno.
+ */
+DVSM_API int dvsm_region_nodes(const struct dvsm_region *region,
+			       struct dvsm_node_stats *nodes, uint32_t nr_nodes);
+
+/**
+ * dvsm_region_populate - allocate a range now, so that no later touch can fail.
+ * @region: handle, of a descriptor opened for writing
+ * @offset: start of the range, a multiple of 4096
+ * @length: of the range, a multiple of 4096; 0 means to the region's end
+ * @nr_threads: at most so many CPUs at once; 0 lets the backend choose; memfd
+ *   uses one
+ * @populated: NULL, or receives the bytes that this call allocated, also when
+ *   it fails with -ENOMEM, -ENOSPC or -EINTR
+ *
+ * Return: 0; -EINVAL, -EBADF, -ENOMEM, -ENOSPC, -EINTR (a fatal signal),
+ * -EHWPOISON.
+ */
+DVSM_API int dvsm_region_populate(const struct dvsm_region *region, uint64_t offset,
+				  uint64_t length, uint32_t nr_threads, uint64_t *populated);
+
+/**
+ * dvsm_region_discard - give a range's memory back; it reads as zeroes then.
+ * @region: handle, of a descriptor opened for writing
+ * @offset: start of the range, a multiple of 4096
+ * @length: of the range, a multiple of 4096; 0 means to the region's end
+ * @discarded: NULL, or receives the bytes that were freed: whole pages only
+ *
+ * On MEMFD_HUGETLB the pages go back to the pool and stay reserved for the
+ * region. -ENOMEM means that another user was faster: the range is discarded
+ * and touching it may raise SIGBUS until dvsm_region_populate() succeeds.
+ *
+ * Return: 0; -EINVAL, -EBADF, -EBUSY (pinned), -ENOMEM.
+ */
+DVSM_API int dvsm_region_discard(const struct dvsm_region *region, uint64_t offset,
+				 uint64_t length, uint64_t *discarded);
+
+/**
+ * dvsm_region_residency - what the chunks of a range are made of, and where.
+ * @region: handle
+ * @offset: start of the range, rounded down to a chunk
+ * @length: of the range; 0 means to the region's end
+ * @chunks: array, receives chunks that have memory, in order of offset
+ * @nr_chunks: elements of the array, more than 0
+ * @next: NULL, or receives where the next call goes on, or the range's end
+ *
+ * On memfd the answer comes from a mapping that the call makes for itself: a
+ * chunk is HUGE when the kernel maps it by one 2 MiB entry; the folios of
+ * another one are reported as if they were single pages. MEMFD_HUGETLB regions that are
+ * resident in parts need userfaultfd() for it, else -EOPNOTSUPP.
+ *
+ * Return: elements written, 0 when nothing is resident from @offset on;
+ * -EINVAL, -EFAULT, -ENOMEM, -EOPNOTSUPP.
+ */
+DVSM_API int dvsm_region_residency(const struct dvsm_region *region, uint64_t offset,
+				   uint64_t length, struct dvsm_chunk *chunks,
+				   uint32_t nr_chunks, uint64_t *next);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* DVSM_REGION_H */

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* Mapping a region into this process. */
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+/*
+ * Maps where huge pages fit: address and offset equal modulo a chunk. Reserves
+ * a chunk more than needed, so that the right place is certain to be inside,
+ * and maps over the reserve; no other thread can get in between.
+ */
+void *dvsm_map_aligned(int fd, uint64_t offset, uint64_t length, int prot, int flags)
+{
+	uint64_t reserved = length + DVSM_CHUNK_SIZE;
+	uint64_t skip, tail;
+	char *reserve, *address;
+	int error;
+
+	reserve = mmap(NULL, reserved, PROT_NONE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (reserve == MAP_FAILED)
+		return NULL;
+	skip = (offset - (uintptr_t)reserve) % DVSM_CHUNK_SIZE;
+	address = mmap(reserve + skip, length, prot, flags | MAP_FIXED, fd, (off_t)offset);
+	if (address == MAP_FAILED) {
+		error = errno;
+		munmap(reserve, reserved);
+		errno = error;
+		return NULL;
+	}
+	tail = reserved - skip - dvsm_align_up(length, DVSM_PAGE_SIZE);
+	if (skip)
+		munmap(reserve, skip);
+	if (tail)
+		munmap(reserve + reserved - tail, tail);
+	return address;
+}
+
+static int dvsm_map_options_check(const struct dvsm_region_map_options *options)
+{
+	const uint32_t known = DVSM_MAP_F_FIXED | DVSM_MAP_F_REPLACE | DVSM_MAP_F_PRIVATE;
+	const unsigned char *tail = (const unsigned char *)options;
+	size_t at;
+
+	if (options->size < sizeof(*options))
+		return -EINVAL;
+	for (at = sizeof(*options); at < options->size; at++)
+		if (tail[at])
+			return -E2BIG;
+	if (options->flags & ~known)
+		return -EOPNOTSUPP;
+	if (options->reserved)
+		return -EINVAL;
+	if ((options->flags & DVSM_MAP_F_FIXED) && (options->flags & DVSM_MAP_F_REPLACE))
+		return -EINVAL;
+	if (options->flags & (DVSM_MAP_F_FIXED | DVSM_MAP_F_REPLACE))
+		return (uintptr_t)options->address % DVSM_PAGE_SIZE ? -EINVAL : 0;
+	return options->address ? -EINVAL : 0;
+}
+
+static void *dvsm_map_at(const struct dvsm_region *region, uint64_t offset, uint64_t length,
+			 int prot, int flags, const struct dvsm_region_map_options *options)
+{
+	bool replace = options->flags & DVSM_MAP_F_REPLACE;
+	void *address;
+
+	address = mmap(options->address, length, prot,
+		       flags | (replace ? MAP_FIXED : MAP_FIXED_NOREPLACE), region->fd,
+		       (off_t)offset);
+	if (address == MAP_FAILED)
+		return NULL;
+	/* Kernels before 4.17 take MAP_FIXED_NOREPLACE for a hint. */
+	if (address != options->address) {
+		munmap(address, length);
+		return dvsm_fail_null(EEXIST);
+	}
+	return address;
+}
+
+void *dvsm_region_map(const struct dvsm_region *region, uint64_t offset, uint64_t length,
+		      int prot, const struct dvsm_region_map_options *options)
+{
+	static const struct dvsm_region_map_options defaults = { .size = sizeof(defaults) };
+	int flags = MAP_SHARED;
+	void *address;
+	int error;
+
+	if (!options)
+		options = &defaults;
+	error = dvsm_map_options_check(options);
+	if (error)
+		return dvsm_fail_null(error);
+	if (offset % DVSM_PAGE_SIZE || offset >= region->length ||
+	    length > region->length - offset)
+		return dvsm_fail_null(EINVAL);
+	if (!length)
+		length = region->length - offset;
+	/* Page multiples on the file side: a tail part counts as its page. */
+	length = dvsm_align_up(length, DVSM_PAGE_SIZE);
+	if (options->flags & DVSM_MAP_F_PRIVATE)
+		flags = MAP_PRIVATE;
+	if (options->flags & (DVSM_MAP_F_FIXED | DVSM_MAP_F_REPLACE))
+		address = dvsm_map_at(region, offset, length, prot, flags, options);
+	else
+		address = dvsm_map_aligned(region->fd, offset, length, prot, flags);
+	if (!address)
+		return NULL;
+	if (region->ops->mapped) {
+		error = region->ops->mapped(region, address, length);
+		if (error) {
+			munmap(address, length);
+			return dvsm_fail_null(error);
+		}
+	}
+	return address;
+}
+
+int dvsm_region_unmap(void *address, uint64_t length)
+{
+	return munmap(address, length) ? -errno : 0;
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* What the machine and the environment say, read without malloc(). */
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+/* NULL in programs that run with somebody else's rights, as for LD_PRELOAD. */
+const char *dvsm_getenv(const char *name)
+{
+	const char *value = secure_getenv(name);
+
+	return value && *value ? value : NULL;
+}
+
+void dvsm_debug(const char *format, ...)
+{
+	const char *wish = dvsm_getenv("DVSM_DEBUG");
+	int saved = errno;
+	char line[256];
+	va_list args;
+	ssize_t written;
+	int length;
+
+	if (!wish || !strcmp(wish, "0"))
+		return;
+	va_start(args, format);
+	length = vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	if (length >= (int)sizeof(line))
+		length = sizeof(line) - 1;
+	if (length > 0) {
+		written = write(STDERR_FILENO, line, (size_t)length);
+		(void)written; /* where nobody listens there is nothing to do */
+	}
+	errno = saved;
+}
+
+/* The start of a small file, NUL-terminated. Bytes read, or -errno. */
+ssize_t dvsm_file_read(const char *path, char *buffer, size_t size)
+{
+	ssize_t length;
+	int fd;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	length = read(fd, buffer, size - 1);
+	if (length < 0)
+		length = -errno;
+	else
+		buffer[length] = '\0';
+	close(fd);
+	return length;
+}
+
+/*
+ * The node set in /sys/devices/system/node/@which ("possible", "has_memory"),
+ * which reads like "0-1,4". A kernel without NUMA has node 0. Number of the
+ * last node plus 1.
+ */
+int dvsm_system_nodes(const char *which, uint64_t *nodes)
+{
+	char path[64], text[1024];
+	unsigned long node, last;
+	int nr_nodes = 0;
+	char *at;
+
+	memset(nodes, 0, DVSM_NODES_WORDS * sizeof(*nodes));
+	snprintf(path, sizeof(path), "/sys/devices/system/node/%s", which);
+	if (dvsm_file_read(path, text, sizeof(text)) <= 0)
+		strcpy(text, "0");
+	for (at = text; *at >= '0' && *at <= '9'; at += *at == ',') {
+		node = last = strtoul(at, &at, 10);
+		if (*at == '-')
+			last = strtoul(at + 1, &at, 10);
+		for (; node <= last && node < DVSM_NODES_MAX; node++) {
+			nodes[node / 64] |= 1ULL << node % 64;
+			nr_nodes = (int)node + 1;
+		}
+	}
+	return nr_nodes;
+}
+
+uint32_t dvsm_system_nr_nodes(void)
+{
+	uint64_t nodes[DVSM_NODES_WORDS];
+
+	return (uint32_t)dvsm_system_nodes("possible", nodes);
+}
+
+/* Whether MADV_HUGEPAGE gets huge pages for a memfd, as the chosen word says. */
+bool dvsm_system_shmem_thp(void)
+{
+	char text[128];
+
+	if (dvsm_file_read("/sys/kernel/mm/transparent_hugepage/shmem_enabled", text,
+			   sizeof(text)) <= 0)
+		return false;
+	return strstr(text, "[advise]") || strstr(text, "[always]") ||
+	       strstr(text, "[within_size]") || strstr(text, "[force]");
+}
