@@ -1,0 +1,156 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Finds, fetches or builds a kernel and prints the cached directory that holds it:
+#   vmlinuz  lib/modules/RELEASE  build (the KDIR for module builds)  release (one line)
+# Kinds: 6.1 and 6.12 (Debian's own, newest version that apt knows), debug and kcsan (built from Debian's linux-source-6.12),
+# debug-6.1 (the same from linux-source-6.1), kselftest (no kernel: the test harness and checkpatch of linux-source-6.12).
+# The cache is ${DVSM_CACHE:-${XDG_CACHE_HOME:-~/.cache}/dvsm}/kernel; nothing in it is ever changed once it has its name.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${DVSM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dvsm}/kernel
+PATH=$PATH:/usr/sbin:/sbin
+
+say() { echo "kernel.sh: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# candidate PACKAGE: the version that apt would install, empty where apt knows none
+candidate()
+{
+	apt-cache policy "$1" 2>/dev/null | awk '$1 == "Candidate:" && $2 != "(none)" { print $2 }'
+}
+
+# depends PACKAGE PREFIX: the first dependency of PACKAGE's candidate whose name begins with PREFIX
+depends()
+{
+	apt-cache show --no-all-versions "$1" 2>/dev/null | sed -n 's/^Depends: //p' | tr ',' '\n' | tr '|' '\n' |
+		awk -v prefix="$2" 'index($1, prefix) == 1 { print $1; exit }'
+}
+
+# fetch PACKAGE...: their .deb files into the current folder
+fetch()
+{
+	# As root apt warns that its sandbox user cannot write here; that is all the filter takes away.
+	apt-get -q download "$@" 2>&1 | grep -v -e '^Get:' -e '^Fetched' -e 'unsandboxed' >&2 || true
+	for package in "$@"; do
+		compgen -G "${package}_*.deb" >/dev/null || die "apt-get could not download $package (has apt-get update been run?)"
+	done
+}
+
+newest_cached() { find "$cache" -mindepth 1 -maxdepth 1 -type d -name "$1-*" 2>/dev/null | sort -V | tail -n 1; }
+
+# make_once KEY FUNCTION ARGUMENTS...: runs FUNCTION with a new folder as its last argument, which then becomes cache/KEY
+make_once()
+{
+	local key=$1 work
+	shift
+	final=$cache/$key
+	[ -d "$final" ] && return
+	mkdir -p "$cache"
+	exec 9>"$cache/.$key.lock"
+	flock 9
+	if [ ! -d "$final" ]; then
+		work=$(mktemp -d "$cache/.tmp.XXXXXX")
+		trap 'rm -rf "$work"' EXIT
+		trap 'exit 130' INT TERM HUP
+		"$@" "$work"
+		chmod 755 "$work"
+		mv "$work" "$final"
+		trap - EXIT INT TERM HUP
+	fi
+	exec 9>&-
+}
+
+make_stock()
+{
+	local image=$1 headers=$2 work=$3 release=${1#linux-image-} package
+
+	say "fetching $image and its headers"
+	mkdir "$work/deb"
+	(cd "$work/deb" && fetch "$image" "$headers" "${headers%-amd64}-common" "$(depends "$headers" linux-kbuild-)")
+	for package in "$work"/deb/*.deb; do
+		dpkg -x "$package" "$work"
+	done
+	rm -rf "$work/deb" "${work:?}/usr/share" "$work/lib/modules/$release/build" "$work/lib/modules/$release/source"
+	ln -s "boot/vmlinuz-$release" "$work/vmlinuz"
+	ln -s "usr/src/$headers" "$work/build"
+	# The package names its common half by the absolute path of an installation.
+	echo "include $final/usr/src/${headers%-amd64}-common/Makefile" >"$work/usr/src/$headers/Makefile"
+	depmod -b "$work" "$release"
+	echo "$release" >"$work/release"
+}
+
+# The tarball of linux-source-SERIES: the installed one where it is the newest version, else one out of the .deb.
+# Sets source_version and source_tarball.
+find_source()
+{
+	local package=linux-source-$1 installed
+	installed=$(dpkg-query -W -f '${db:Status-Status} ${Version}' "$package" 2>/dev/null | sed -n 's/^installed //p')
+	source_version=$(candidate "$package")
+	source_version=${source_version:-$installed}
+	[ -n "$source_version" ] || die "apt knows no $package (has apt-get update been run?)"
+	source_tarball=/usr/src/$package.tar.xz
+	if [ "$installed" != "$source_version" ] || [ ! -r "$source_tarball" ]; then
+		make_once "source-$1-$source_version" fetch_source "$package"
+		source_tarball=$final/$package.tar.xz
+	fi
+}
+
+fetch_source()
+{
+	local package=$1 work=$2
+
+	say "fetching $package"
+	(cd "$work" && fetch "$package" && dpkg -x ./*.deb . && mv "usr/src/$package.tar.xz" . && rm -rf usr ./*.deb)
+}
+
+make_built()
+{
+	local kind=$1 fragment=$2 work=$3 log=$cache/$1.log start=$SECONDS
+
+	say "building the $kind kernel from Debian's source $source_version; some 12 minutes on two cores; log: $log"
+	"$here/build-kernel.sh" "$source_tarball" "$fragment" "$work" >"$log" 2>&1 ||
+		{ tail -n 30 "$log" >&2; die "building the $kind kernel failed"; }
+	say "built the $kind kernel in $((SECONDS - start)) s"
+}
+
+make_kselftest()
+{
+	tar --xz -xf "$source_tarball" -C "$1" --strip-components=1 --wildcards \
+		'*/tools/testing/selftests/*.h' '*/tools/testing/selftests/*.mk' '*/tools/testing/selftests/kselftest/*' \
+		'*/tools/testing/selftests/run_kselftest.sh' '*/scripts/checkpatch.pl' '*/scripts/spelling.txt' \
+		'*/scripts/const_structs.checkpatch' '*/scripts/subarch.include' '*/COPYING'
+}
+
+case ${1-} in
+6.1 | 6.12)
+	suffix=
+	[ "$1" = 6.12 ] && suffix=-6.12
+	image=$(depends "linux-image$suffix-amd64" linux-image-)
+	headers=$(depends "linux-headers$suffix-amd64" linux-headers-)
+	if [ -n "$image" ] && [ -n "$headers" ]; then
+		make_once "$1-$(candidate "$image")" make_stock "$image" "$headers"
+	else
+		final=$(newest_cached "$1")
+		[ -n "$final" ] || die "apt knows no linux-image$suffix-amd64 (has apt-get update been run?) and none is cached"
+	fi
+	;;
+debug | debug-6.1 | kcsan)
+	fragment=$here/${1%-6.1}-kernel.config
+	series=6.12
+	[ "$1" = debug-6.1 ] && series=6.1
+	[ -r "$fragment" ] || die "no $fragment"
+	find_source "$series"
+	hash=$( (cat "$fragment" "$here/build-kernel.sh"; gcc -dumpfullversion) | sha256sum | cut -c 1-12)
+	make_once "$1-$source_version-$hash" make_built "$1" "$fragment"
+	;;
+kselftest)
+	find_source 6.12
+	make_once "kselftest-$source_version" make_kselftest
+	;;
+*)
+	echo "usage: kernel.sh 6.1|6.12|debug|debug-6.1|kcsan|kselftest" >&2
+	exit 2
+	;;
+esac
+echo "$final"
