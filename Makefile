@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# dvsm: the module, the library, and how to try and test them. "make help" lists what there is.
+# Everything is built under build/; the module is built in a mirror of kmod/ per kernel, so that one tree serves several.
+
+top := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
+BUILD ?= $(top)/build
+PREFIX ?= /usr/local
+DESTDIR ?=
+KDIR ?= /lib/modules/$(shell uname -r)/build
+
+kernel_release = $(shell cat $(KDIR)/include/config/kernel.release 2>/dev/null)
+MODULE_OUT ?= $(BUILD)/kmod/$(kernel_release)
+have_kernel := $(wildcard $(KDIR)/include/config/kernel.release)
+kbuild = $(MAKE) -C $(KDIR) M=$(MODULE_OUT) DVSM_INCLUDE=$(top)/include
+
+.PHONY: all module lib tests check demo bench-kernel install modules_install dkms_install clean help
+
+ifneq ($(have_kernel),)
+all: module lib
+else
+all: lib
+	@echo "The module was skipped: the running kernel has no headers at $(KDIR)."
+	@echo "Install them (apt install linux-headers-$$(uname -r)), or name a kernel: make KDIR=/path/to/its/build"
+endif
+
+module:
+ifeq ($(have_kernel),)
+	@echo "no kernel headers at $(KDIR): make module KDIR=/path/to/a/kernel/build" >&2; exit 1
+else
+	@mkdir -p $(MODULE_OUT)
+	@find $(MODULE_OUT) -maxdepth 1 -type l ! -exec test -e {} \; -delete
+	@for file in $(top)/kmod/*; do \
+		link=$(MODULE_OUT)/$${file##*/}; [ -L "$$link" ] || ln -s "$$file" "$$link" || exit; \
+	done
+	+$(kbuild) modules
+endif
+
+lib:
+	+$(MAKE) -C $(top)/libdvsm O=$(BUILD)/libdvsm
+
+tests: lib
+	+$(MAKE) -C $(top)/selftests O=$(BUILD)/selftests
+
+check:
+	$(top)/scripts/check.sh
+
+demo:
+	$(top)/scripts/demo.sh
+
+bench-kernel:
+	$(top)/scripts/bench-kernel.sh
+
+# depmod runs only where the module lands on this machine.
+modules_install: module
+	install -D -m 644 $(MODULE_OUT)/dvsm.ko $(DESTDIR)/lib/modules/$(kernel_release)/updates/dvsm.ko
+	$(if $(DESTDIR),,depmod -a $(kernel_release))
+
+version = $(shell sed -n 's/^.define DVSM_VERSION_M[A-Z]*[[:space:]]*//p' $(top)/include/dvsm/base.h | paste -sd .)
+dkms_source = $(DESTDIR)/usr/src/dvsm-$(version)
+dkms_install:
+	install -d $(dkms_source)
+	cp -r $(top)/kmod $(top)/include $(dkms_source)
+	sed 's/@VERSION@/$(version)/' $(top)/scripts/packaging/dkms.conf >$(dkms_source)/dkms.conf
+	@echo "Next: dkms install dvsm/$(version)"
+
+install: lib
+	+$(MAKE) -C $(top)/libdvsm O=$(BUILD)/libdvsm PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) install
+	install -D -m 644 $(top)/scripts/packaging/60-dvsm.rules $(DESTDIR)/usr/lib/udev/rules.d/60-dvsm.rules
+	install -D -m 644 $(top)/scripts/packaging/dvsm.sysusers $(DESTDIR)/usr/lib/sysusers.d/dvsm.conf
+	$(if $(DESTDIR),,ldconfig)
+
+clean:
+	rm -rf $(BUILD)
+
+help:
+	@echo "make                  the module for the running kernel (KDIR=... for another) and the library, into build/"
+	@echo "make demo             count words in one shared table: natively, then in a VM on /dev/dvsm"
+	@echo "make check            static checks, host tests, and the selftests in VMs on 6.1, 6.12 and a debug kernel"
+	@echo "make bench-kernel     what a first touch costs beside hugetlb and shmem, counted in instructions"
+	@echo "make module           the module alone (KDIR=...)"
+	@echo "make lib              the library alone"
+	@echo "make tests            the library and the test programs"
+	@echo "make install          library, headers, udev rule, group (PREFIX=$(PREFIX), DESTDIR=)"
+	@echo "make modules_install  the module into /lib/modules (KDIR=, DESTDIR=)"
+	@echo "make dkms_install     the module's source into /usr/src, for dkms (DESTDIR=)"
+	@echo "make clean            remove build/"
+	@echo "scripts/vm/run.sh --help    run any command in a VM with dvsm.ko loaded"
