@@ -120,7 +120,7 @@ int dvsm_info(uint32_t backend, struct dvsm_info *info)
 		return error ? dvsm_fail(error) : chosen;
 	}
 	if (chosen == DVSM_BACKEND_MEMFD)
-		chosen = dvsm_system_shmem_thp() ? DVSM_BACKEND_MEMFD_THP :
+		chosen = dvsm_system_thp() ? DVSM_BACKEND_MEMFD_THP :
 						   DVSM_BACKEND_MEMFD_4K;
 	answer.size = info->size;
 	answer.out_nr_nodes = dvsm_system_nr_nodes();

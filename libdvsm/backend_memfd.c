@@ -18,7 +18,6 @@
 #include <linux/mempolicy.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -28,12 +27,6 @@
 
 #ifndef MPOL_PREFERRED_MANY
 #define MPOL_PREFERRED_MANY	5
-#endif
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE	23
-#endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE		25
 #endif
 #ifndef MFD_HUGE_2MB
 #define MFD_HUGE_2MB		(21U << 26)
@@ -215,7 +208,7 @@ static int dvsm_memfd_create(struct dvsm_region *region)
 		if (error && wish == DVSM_BACKEND_MEMFD_HUGETLB)
 			return error;
 		if (error)
-			wish = dvsm_system_shmem_thp() ? DVSM_BACKEND_MEMFD_THP :
+			wish = dvsm_system_thp() ? DVSM_BACKEND_MEMFD_THP :
 							 DVSM_BACKEND_MEMFD_4K;
 		else
 			wish = DVSM_BACKEND_MEMFD_HUGETLB;
@@ -312,32 +305,25 @@ static uint64_t dvsm_memfd_allocated(const struct dvsm_region *region)
 	return fstat(region->fd, &file) ? 0 : (uint64_t)file.st_blocks * 512;
 }
 
-/* Walks what is resident, and hands each chunk to @visit. */
-static int dvsm_memfd_walk(const struct dvsm_region *region,
-			   void (*visit)(const struct dvsm_chunk *chunk, void *argument),
-			   void *argument)
+/* Adds up what is resident: bytes in huge pages, and bytes by node. */
+static int dvsm_memfd_sum(const struct dvsm_region *region, uint64_t *huge,
+			  struct dvsm_node_stats *nodes, uint32_t nr_nodes)
 {
 	struct dvsm_chunk chunks[64];
 	uint64_t offset = 0;
 	int nr_chunks, i;
 
+	*huge = 0;
 	while (offset < region->length) {
 		nr_chunks = dvsm_memfd_residency(region, offset, region->length, chunks, 64,
-						 &offset);
+						 &offset, nodes, nr_nodes);
 		if (nr_chunks < 0)
 			return nr_chunks;
 		for (i = 0; i < nr_chunks; i++)
-			visit(&chunks[i], argument);
+			if (chunks[i].flags & DVSM_CHUNK_F_HUGE)
+				*huge += chunks[i].resident;
 	}
 	return 0;
-}
-
-static void dvsm_memfd_count_huge(const struct dvsm_chunk *chunk, void *argument)
-{
-	uint64_t *huge = argument;
-
-	if (chunk->flags & DVSM_CHUNK_F_HUGE)
-		*huge += chunk->resident;
 }
 
 static int dvsm_memfd_info(const struct dvsm_region *region, struct dvsm_region_info *info)
@@ -350,6 +336,7 @@ static int dvsm_memfd_info(const struct dvsm_region *region, struct dvsm_region_
 	};
 	uint32_t size = info->size;
 	struct stat file;
+	uint64_t huge;
 	int error;
 
 	if (size < sizeof(answer) || info->flags)
@@ -361,43 +348,37 @@ static int dvsm_memfd_info(const struct dvsm_region *region, struct dvsm_region_
 	if (dvsm_memfd_is_hugetlb(region)) {
 		answer.out_resident_huge = answer.out_resident;
 	} else if (region->backend == DVSM_BACKEND_MEMFD_THP) {
-		error = dvsm_memfd_walk(region, dvsm_memfd_count_huge, &answer.out_resident_huge);
+		error = dvsm_memfd_sum(region, &huge, NULL, 0);
 		if (error)
 			return error;
+		answer.out_resident_huge = huge;
 	}
 	memset(info, 0, size);
 	memcpy(info, &answer, sizeof(answer));
 	return 0;
 }
 
-struct dvsm_memfd_nodes_sum {
-	struct dvsm_node_stats *nodes;
-	uint32_t nr_nodes;
-};
-
-static void dvsm_memfd_count_node(const struct dvsm_chunk *chunk, void *argument)
-{
-	struct dvsm_memfd_nodes_sum *sum = argument;
-
-	/* A chunk on several nodes counts for none: see the header. */
-	if (chunk->node >= 0 && (uint32_t)chunk->node < sum->nr_nodes)
-		sum->nodes[chunk->node].out_resident += chunk->resident;
-}
-
 static int dvsm_memfd_nodes(const struct dvsm_region *region, struct dvsm_node_stats *nodes,
 			    uint32_t nr_nodes)
 {
 	uint32_t nr_possible = dvsm_system_nr_nodes();
-	struct dvsm_memfd_nodes_sum sum = {
-		.nodes = nodes,
-		.nr_nodes = nr_nodes < nr_possible ? nr_nodes : nr_possible,
-	};
-	int error;
+	uint64_t huge;
+	int error = 0;
 
-	if (nr_nodes)
-		memset(nodes, 0, sum.nr_nodes * sizeof(*nodes));
-	error = nr_nodes ? dvsm_memfd_walk(region, dvsm_memfd_count_node, &sum) : 0;
+	if (nr_nodes > nr_possible)
+		nr_nodes = nr_possible;
+	if (nr_nodes) {
+		memset(nodes, 0, nr_nodes * sizeof(*nodes));
+		error = dvsm_memfd_sum(region, &huge, nodes, nr_nodes);
+	}
 	return error ? error : (int)nr_possible;
+}
+
+static int dvsm_memfd_region_residency(const struct dvsm_region *region, uint64_t offset,
+				       uint64_t end, struct dvsm_chunk *chunks,
+				       uint32_t nr_chunks, uint64_t *next)
+{
+	return dvsm_memfd_residency(region, offset, end, chunks, nr_chunks, next, NULL, 0);
 }
 
 static int dvsm_memfd_populate_mapping(const struct dvsm_region *region, uint64_t offset,
@@ -412,7 +393,7 @@ static int dvsm_memfd_populate_mapping(const struct dvsm_region *region, uint64_
 	if (madvise(address, length, MADV_POPULATE_WRITE))
 		error = errno == EFAULT ? -ENOMEM : -errno;
 	/* Where the kernel gives no huge pages at a fault it may still make them. */
-	if (!error && region->backend == DVSM_BACKEND_MEMFD_THP && !dvsm_system_shmem_thp())
+	if (!error && region->backend == DVSM_BACKEND_MEMFD_THP && !dvsm_system_thp_by_fault())
 		madvise(address, length, MADV_COLLAPSE);
 	munmap(address, length);
 	return error;
@@ -464,5 +445,5 @@ const struct dvsm_backend_ops dvsm_memfd_ops = {
 	.nodes = dvsm_memfd_nodes,
 	.populate = dvsm_memfd_populate,
 	.discard = dvsm_memfd_discard,
-	.residency = dvsm_memfd_residency,
+	.residency = dvsm_memfd_region_residency,
 };

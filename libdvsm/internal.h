@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 
 #include <dvsm/base.h>
@@ -22,6 +23,15 @@
 #define DVSM_PAGE_SIZE		4096UL
 #define DVSM_NODES_MAX		1024	/* MAX_NUMNODES of Linux */
 #define DVSM_NODES_WORDS	(DVSM_NODES_MAX / 64)
+
+/* Newer than the oldest libc headers that this builds with. */
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ	22
+#define MADV_POPULATE_WRITE	23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE		25
+#endif
 
 /* What a call does after region.c has checked range and access. */
 struct dvsm_backend_ops {
@@ -82,7 +92,8 @@ int dvsm_memfd_policy_apply(const struct dvsm_region *region, void *address, uin
 
 /* memfd_residency.c */
 int dvsm_memfd_residency(const struct dvsm_region *region, uint64_t offset, uint64_t end,
-			 struct dvsm_chunk *chunks, uint32_t nr_chunks, uint64_t *next);
+			 struct dvsm_chunk *chunks, uint32_t nr_chunks, uint64_t *next,
+			 struct dvsm_node_stats *nodes, uint32_t nr_nodes);
 
 /* map.c */
 void *dvsm_map_aligned(int fd, uint64_t offset, uint64_t length, int prot, int flags);
@@ -93,7 +104,8 @@ __attribute__((format(printf, 1, 2))) void dvsm_debug(const char *format, ...);
 ssize_t dvsm_file_read(const char *path, char *buffer, size_t size);
 int dvsm_system_nodes(const char *which, uint64_t *nodes);
 uint32_t dvsm_system_nr_nodes(void);
-bool dvsm_system_shmem_thp(void);
+bool dvsm_system_thp_by_fault(void);
+bool dvsm_system_thp(void);
 
 static inline int dvsm_fail(int error)
 {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* Mapping a region into this process. */
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "internal.h"

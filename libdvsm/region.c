@@ -2,7 +2,6 @@
 /* Handles, and the calls of a region: arguments are checked here, once for all backends. */
 #include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "internal.h"

@@ -93,8 +93,8 @@ uint32_t dvsm_system_nr_nodes(void)
 	return (uint32_t)dvsm_system_nodes("possible", nodes);
 }
 
-/* Whether MADV_HUGEPAGE gets huge pages for a memfd, as the chosen word says. */
-bool dvsm_system_shmem_thp(void)
+/* Whether a fault gives a memfd huge pages where MADV_HUGEPAGE asks for them. */
+bool dvsm_system_thp_by_fault(void)
 {
 	char text[128];
 
@@ -103,4 +103,19 @@ bool dvsm_system_shmem_thp(void)
 		return false;
 	return strstr(text, "[advise]") || strstr(text, "[always]") ||
 	       strstr(text, "[within_size]") || strstr(text, "[force]");
+}
+
+/*
+ * Whether huge pages can be had for a memfd at all: by a fault, or afterwards,
+ * by MADV_COLLAPSE, which "never" does not forbid and "deny" does. On no memory
+ * at all it does nothing and still says whether the kernel knows it.
+ */
+bool dvsm_system_thp(void)
+{
+	char text[128];
+
+	if (dvsm_file_read("/sys/kernel/mm/transparent_hugepage/shmem_enabled", text,
+			   sizeof(text)) <= 0 || strstr(text, "[deny]"))
+		return false;
+	return dvsm_system_thp_by_fault() || !madvise(NULL, 0, MADV_COLLAPSE);
 }

@@ -38,16 +38,17 @@ extern "C" {
  * Backends: where a region's memory comes from.
  *
  * AUTO takes what DVSM_BACKEND names; without it DEVICE where /dev/dvsm can be
- * opened, else MEMFD. MEMFD takes MEMFD_HUGETLB where the pool has pages for
- * the whole region, else MEMFD_THP where the kernel gives shared memory huge
- * pages on request, else MEMFD_4K. A backend that is asked for by name is used
- * or the call fails; a region's own backend is never AUTO or MEMFD.
+ * opened, else MEMFD. MEMFD takes MEMFD_HUGETLB where the pool has pages for the
+ * whole region, else MEMFD_THP where the kernel can make huge pages of shared
+ * memory at a fault or when it is asked to populate, else MEMFD_4K. A backend
+ * that is asked for by name is used or the call fails; a region's own backend is
+ * never AUTO or MEMFD.
  */
 #define DVSM_BACKEND_AUTO		0
 #define DVSM_BACKEND_DEVICE		1	/* /dev/dvsm */
 #define DVSM_BACKEND_MEMFD		2	/* the best of the next three */
 #define DVSM_BACKEND_MEMFD_HUGETLB	3	/* 2 MiB pages from the pool, reserved at creation */
-#define DVSM_BACKEND_MEMFD_THP		4	/* 2 MiB pages where the kernel finds them, else 4 KiB */
+#define DVSM_BACKEND_MEMFD_THP		4	/* 2 MiB pages where the kernel makes them, else 4 KiB */
 #define DVSM_BACKEND_MEMFD_4K		5	/* 4 KiB pages */
 
 /**
