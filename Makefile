@@ -8,9 +8,10 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
-kernel_release = $(shell cat $(KDIR)/include/config/kernel.release 2>/dev/null)
+# Not include/config/kernel.release: Debian's 6.1 names the upstream version there, not what uname says.
+kernel_release = $(shell sed -n 's/.*UTS_RELEASE "\(.*\)"/\1/p' $(KDIR)/include/generated/utsrelease.h)
 MODULE_OUT ?= $(BUILD)/kmod/$(kernel_release)
-have_kernel := $(wildcard $(KDIR)/include/config/kernel.release)
+have_kernel := $(wildcard $(KDIR)/include/generated/utsrelease.h)
 kbuild = $(MAKE) -C $(KDIR) M=$(MODULE_OUT) DVSM_INCLUDE=$(top)/include
 
 .PHONY: all module lib tests check demo bench-kernel install modules_install dkms_install clean help
