@@ -58,6 +58,15 @@ typedef struct mnt_idmap dvsm_idmap;
 typedef struct user_namespace dvsm_idmap;
 #endif
 
+/* vm_ops->huge_fault's second argument. */
+#ifdef DVSM_HAVE_HUGE_FAULT_ORDER
+typedef unsigned int dvsm_huge_order;
+#define DVSM_HUGE_ORDER_PMD	PMD_ORDER
+#else
+typedef enum page_entry_size dvsm_huge_order;
+#define DVSM_HUGE_ORDER_PMD	PE_SIZE_PMD
+#endif
+
 /* Before 6.5 io_uring took no fixed buffers in files but shmem and hugetlb. */
 #ifdef DVSM_HAVE_FIXED_BUFFERS
 #define DVSM_KERNEL_FIXED_BUFFERS true

@@ -9,10 +9,15 @@
  *
  * Life of a region. Created with its inode; the inode is kept by every struct
  * file on it, and a struct file is kept by descriptors and mappings. When the
- * last of them goes, whoever it was and in whatever order, dvsm_inode_evict()
- * frees the folios, gives back what was charged and frees the region. Nothing
- * else holds a region, so nothing can leak one. Each struct file holds a
- * reference on the module through its file_operations.
+ * last of them goes, whoever it was and in whatever order, the region is retired:
+ * it reads nothing any more. Its inode stays while snapshots share folios in its
+ * page cache; then dvsm_inode_evict() frees what is left, gives back what was
+ * charged and frees the region. Nothing else holds a region, so nothing can leak
+ * one. Each struct file holds a reference on the module through its
+ * file_operations.
+ *
+ * Sharing. Taking a snapshot makes a region of the same family that reads the
+ * same folios; share.c says how.
  *
  * Life of a context. One for each open of /dev/dvsm. It may own the struct file
  * of one implicit region, made at the first mmap of the device.
@@ -30,12 +35,14 @@
  *                             write: discard, and everything that changes who
  *                             shares what. Never held while user memory is
  *                             read or written
- *   dvsm_store_mutex[]        one thread allocates for one chunk at a time
+ *   dvsm_store_mutex[]        one for the same chunk of all regions of a family:
+ *                             allocation, and breaking a share for a write
  *   folio lock                the folio's place in the page cache and its
  *                             mappings
  *   i_pages, page table locks the core's
  *
- * dvsm_regions_lock (the list of regions) and dvsm_users_lock are leaves.
+ * family->hidden_lock is taken inside dvsm_store_mutex[]. dvsm_regions_lock (the
+ * list of regions) and dvsm_users_lock are leaves.
  */
 #ifndef DVSM_H
 #define DVSM_H
@@ -47,17 +54,23 @@
 #include <linux/nodemask.h>
 #include <linux/refcount.h>
 #include <linux/rwsem.h>
+#include <linux/xarray.h>
 #include <linux/dvsm.h>
 
 #include "layout.h"
+#include "share.h"
 
+struct mem_cgroup;
 struct seq_file;
 struct user_struct;
 
-/* Regions that share folios; alone until a snapshot is taken. */
+/* Regions that may share contents: a region and all snapshots that come from it. */
 struct dvsm_family {
-	refcount_t refs;
+	refcount_t refs;		/* regions but hidden ones */
 	struct rw_semaphore lock;
+	struct mutex hidden_lock;
+	struct list_head hidden;	/* @hidden_lock; regions that nobody opens, which
+					 * hold contents that have no other place */
 };
 
 /* A user of the machine who has regions. Kept by his regions. */
@@ -89,7 +102,13 @@ struct dvsm_stats {
 	atomic_long_t nr_faults_private;
 	atomic_long_t nr_fallbacks;
 	atomic_long_t nr_failures;
+	atomic_long_t nr_cow_faults;
+	atomic_long_t nr_copied;
+	atomic_long_t nr_lost;
 };
+
+/* A region without files: a place for contents; see struct dvsm_family. */
+#define DVSM_REGION_F_HIDDEN	(1U << 31)
 
 struct dvsm_region {
 	/* Constant after creation. */
@@ -104,6 +123,12 @@ struct dvsm_region {
 	pgoff_t nr_pages;		/* @length in pages */
 	u32 flags;			/* DVSM_REGION_F_ */
 	char label[DVSM_NAME_MAX];
+	u64 parent_id;			/* of the region a snapshot was taken from, or 0 */
+	struct mem_cgroup *memcg;	/* of a snapshot's creator, who pays for its copies */
+
+	atomic_t nr_files;		/* struct files; at 0 the region is retired */
+	struct xarray links;		/* by chunk; guarded as share.c says */
+	struct list_head hidden;	/* family->hidden_lock; of hidden regions */
 
 	struct list_head link;		/* dvsm_regions_lock */
 	atomic_long_t nr_charged;	/* pages; at least the page cache's count */
@@ -118,6 +143,14 @@ struct dvsm_placing {
 	unsigned long addr;		/* in @vma */
 	int here;			/* node to call local, or NUMA_NO_NODE: this CPU's */
 	nodemask_t *allowed;		/* the caller's cpuset when @here is given, or NULL */
+	bool overwrite;			/* the folio is about to be filled: do not zero it */
+};
+
+/* What a region reads, in pages; huge folios are counted as one. */
+struct dvsm_usage {
+	unsigned long nr_pages;
+	unsigned long nr_shared;
+	unsigned long nr_huge;
 };
 
 /* One open of /dev/dvsm. */
@@ -136,6 +169,11 @@ long dvsm_file_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 
 /* region.c */
 void dvsm_region_free(struct dvsm_region *region);
+struct dvsm_region *dvsm_region_create_inode(u64 length, u32 flags,
+					     const struct dvsm_policy *policy, const char *label,
+					     struct dvsm_family *family);
+struct dvsm_region *dvsm_region_create_hidden(struct dvsm_region *payer);
+void dvsm_region_retire(struct dvsm_region *region);
 struct file *dvsm_region_create(u64 length, u32 flags, const struct dvsm_policy *policy,
 				const char *label);
 void dvsm_region_info_fill(struct dvsm_region *region, struct dvsm_region_info *info);
@@ -168,12 +206,46 @@ int dvsm_context_mmap(struct file *file, struct vm_area_struct *vma);
 /* store.c */
 extern const struct address_space_operations dvsm_store_aops;
 void dvsm_store_init(void);
+struct mutex *dvsm_store_chunk_mutex(struct dvsm_family *family, u64 chunk);
 struct folio *dvsm_store_get(struct dvsm_region *region, pgoff_t index,
 			     const struct dvsm_placing *placing, bool *allocated);
+struct folio *dvsm_store_get_locked(struct dvsm_region *region, pgoff_t index,
+				    const struct dvsm_placing *placing, bool *allocated);
 unsigned long dvsm_store_discard(struct dvsm_region *region, loff_t start, loff_t end);
 bool dvsm_store_page_is_poisoned(struct folio *folio, pgoff_t index);
 pgoff_t dvsm_store_next(struct dvsm_region *region, pgoff_t index);
-bool dvsm_store_is_full(struct dvsm_region *region, pgoff_t start, pgoff_t end);
+bool dvsm_store_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
+		     bool (*fn)(struct folio *folio, void *arg), void *arg);
+void dvsm_folio_mark_written(struct folio *folio);
+bool dvsm_store_chunk_is_written(struct dvsm_region *region, u64 chunk);
+bool dvsm_store_settle_chunk(struct dvsm_region *region, u64 chunk);
+void dvsm_store_unmap_chunk(struct dvsm_region *region, u64 chunk);
+bool dvsm_store_chunk_is_referenced(struct dvsm_region *region, u64 chunk);
+void dvsm_store_empty_chunk(struct dvsm_region *region, u64 chunk);
+int dvsm_store_copy_chunk(struct dvsm_region *target, struct dvsm_region *source, u64 chunk);
+
+/* content.c */
+struct folio *dvsm_content_get(struct dvsm_region *region, pgoff_t index,
+			       const struct dvsm_placing *placing, bool write, bool *allocated);
+struct folio *dvsm_content_peek(struct dvsm_region *region, pgoff_t index);
+u64 dvsm_content_next_chunk(struct dvsm_region *region, u64 chunk);
+pgoff_t dvsm_content_next(struct dvsm_region *region, pgoff_t index);
+bool dvsm_content_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
+		       bool (*fn)(struct folio *folio, bool shared, void *arg), void *arg);
+int dvsm_content_discard(struct dvsm_region *region, loff_t start, loff_t end,
+			 unsigned long *nr_pages);
+int dvsm_content_make_hole(struct dvsm_region *region, u64 chunk);
+
+/* snapshot.c */
+struct file *dvsm_snapshot_take(struct dvsm_region *parent, loff_t start, loff_t end,
+				const char *label, u32 flags);
+int dvsm_region_diff(struct dvsm_region *region, struct dvsm_region *other,
+		     struct dvsm_region_diff *arg);
+int dvsm_snapshot_restore(struct dvsm_region *region, struct dvsm_region *snapshot,
+			  struct dvsm_snapshot_restore *arg);
+int dvsm_snapshot_merge(struct dvsm_region *region, struct dvsm_region *snapshot,
+			struct dvsm_snapshot_merge *arg);
+int dvsm_region_unshare(struct dvsm_region *region, loff_t start, loff_t end, u64 *unshared);
 
 /* policy.c */
 int dvsm_policy_check(const struct dvsm_policy *policy);
@@ -191,7 +263,7 @@ int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u6
 /* residency.c */
 int dvsm_region_residency(struct dvsm_region *region, struct dvsm_region_residency *arg);
 int dvsm_region_nodes(struct dvsm_region *region, struct dvsm_region_nodes *arg);
-unsigned long dvsm_region_count_huge(struct dvsm_region *region);
+void dvsm_region_usage(struct dvsm_region *region, struct dvsm_usage *usage);
 
 /* account.c */
 struct dvsm_user *dvsm_user_get(kuid_t uid);

@@ -27,19 +27,23 @@ static const struct dvsm_placing dvsm_placing_current = { .here = NUMA_NO_NODE }
  */
 static int dvsm_file_open(struct inode *inode, struct file *file)
 {
+	struct dvsm_region *region = inode->i_private;
+
 	if (file->f_mode & FMODE_WRITE)
 		return -EACCES;
+	if (!atomic_inc_not_zero(&region->nr_files))
+		return -ENXIO;
 	file->f_mode |= FMODE_PREAD;
 	return 0;
 }
 
-/* The folio at @pos for reading, referenced; NULL for a hole. */
-static struct folio *dvsm_file_folio_read(struct dvsm_region *region, loff_t pos)
+static int dvsm_file_release(struct inode *inode, struct file *file)
 {
-	struct folio *folio;
+	struct dvsm_region *region = inode->i_private;
 
-	folio = filemap_get_folio(region->inode->i_mapping, pos >> PAGE_SHIFT);
-	return IS_ERR(folio) ? NULL : folio;
+	if (atomic_dec_and_test(&region->nr_files))
+		dvsm_region_retire(region);
+	return 0;
 }
 
 /* The folio at @pos for writing, referenced; allocated where there was none. */
@@ -48,10 +52,12 @@ static struct folio *dvsm_file_folio_write(struct dvsm_region *region, loff_t po
 	struct folio *folio;
 
 	down_read(&region->family->lock);
-	folio = dvsm_store_get(region, pos >> PAGE_SHIFT, &dvsm_placing_current, NULL);
+	folio = dvsm_content_get(region, pos >> PAGE_SHIFT, &dvsm_placing_current, true, NULL);
 	up_read(&region->family->lock);
-	if (!IS_ERR(folio))
+	if (!IS_ERR(folio)) {
+		dvsm_folio_mark_written(folio);
 		folio_unlock(folio);
+	}
 	return folio;
 }
 
@@ -74,12 +80,14 @@ static size_t dvsm_file_span(struct folio *folio, loff_t pos, size_t count)
 static ssize_t dvsm_file_read_step(struct dvsm_region *region, loff_t pos, size_t count,
 				   struct iov_iter *to)
 {
-	struct folio *folio = dvsm_file_folio_read(region, pos);
+	struct folio *folio = dvsm_content_peek(region, pos >> PAGE_SHIFT);
 	size_t span;
 	ssize_t done;
 
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
 	if (!folio) {
-		loff_t next = (loff_t)dvsm_store_next(region, pos >> PAGE_SHIFT) << PAGE_SHIFT;
+		loff_t next = (loff_t)dvsm_content_next(region, pos >> PAGE_SHIFT) << PAGE_SHIFT;
 
 		/* A folio may have come meanwhile; then the page is zeroes still. */
 		next = max_t(loff_t, next, round_down(pos, PAGE_SIZE) + PAGE_SIZE);
@@ -169,9 +177,9 @@ static ssize_t dvsm_file_write_iter(struct kiocb *iocb, struct iov_iter *from)
 static pgoff_t dvsm_file_next_hole(struct dvsm_region *region, pgoff_t index)
 {
 	while (index < region->nr_pages) {
-		struct folio *folio = filemap_get_folio(region->inode->i_mapping, index);
+		struct folio *folio = dvsm_content_peek(region, index);
 
-		if (IS_ERR(folio))
+		if (IS_ERR_OR_NULL(folio))
 			break;
 		index = folio->index + folio_nr_pages(folio);
 		folio_put(folio);
@@ -191,7 +199,7 @@ static loff_t dvsm_file_llseek(struct file *file, loff_t offset, int whence)
 		return -ENXIO;
 
 	if (whence == SEEK_DATA)
-		found = (loff_t)dvsm_store_next(region, offset >> PAGE_SHIFT) << PAGE_SHIFT;
+		found = (loff_t)dvsm_content_next(region, offset >> PAGE_SHIFT) << PAGE_SHIFT;
 	else
 		found = (loff_t)dvsm_file_next_hole(region, offset >> PAGE_SHIFT) << PAGE_SHIFT;
 	found = clamp_t(loff_t, found, offset, region->length);
@@ -230,6 +238,10 @@ static void dvsm_file_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "dvsm-resident:\t%llu\n", info.out_resident);
 	seq_printf(m, "dvsm-resident-huge:\t%llu\n", info.out_resident_huge);
 	seq_printf(m, "dvsm-pinned:\t%llu\n", info.out_pinned);
+	seq_printf(m, "dvsm-parent:\t%llu\n", info.out_parent_id);
+	seq_printf(m, "dvsm-shared:\t%llu\n", info.out_shared);
+	seq_printf(m, "dvsm-cow-faults:\t%llu\n", info.out_nr_cow_faults);
+	seq_printf(m, "dvsm-copied:\t%llu\n", info.out_copied);
 	seq_printf(m, "dvsm-faults:\t%llu\n", info.out_nr_faults);
 	seq_printf(m, "dvsm-faults-remote:\t%llu\n", info.out_nr_faults_remote);
 	seq_printf(m, "dvsm-fallbacks:\t%llu\n", info.out_nr_fallbacks);
@@ -239,6 +251,7 @@ static void dvsm_file_show_fdinfo(struct seq_file *m, struct file *file)
 const struct file_operations dvsm_file_fops = {
 	.owner			= THIS_MODULE,
 	.open			= dvsm_file_open,
+	.release		= dvsm_file_release,
 	.llseek			= dvsm_file_llseek,
 	.read_iter		= dvsm_file_read_iter,
 	.write_iter		= dvsm_file_write_iter,

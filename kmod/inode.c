@@ -143,7 +143,8 @@ struct inode *dvsm_inode_create(struct dvsm_region *region)
 
 /**
  * dvsm_inode_open - A new struct file on a region's inode.
- * @inode: the inode; the file takes a reference of its own
+ * @inode: the inode; the file takes a reference of its own; it is new, or a file
+ *	on it is held
  * @flags: O_RDWR or O_RDONLY
  *
  * Context: may sleep.
@@ -162,6 +163,7 @@ struct file *dvsm_inode_open(struct inode *inode, int flags)
 		module_put(THIS_MODULE);
 		return file;
 	}
+	atomic_inc(&((struct dvsm_region *)inode->i_private)->nr_files);
 	file->f_mode |= FMODE_PREAD | FMODE_PWRITE;
 	return file;
 }

@@ -35,6 +35,11 @@ struct dvsm_call {
 		struct dvsm_region_discard region_discard;
 		struct dvsm_region_residency region_residency;
 		struct dvsm_region_reopen region_reopen;
+		struct dvsm_region_unshare region_unshare;
+		struct dvsm_region_diff region_diff;
+		struct dvsm_snapshot_take snapshot_take;
+		struct dvsm_snapshot_restore snapshot_restore;
+		struct dvsm_snapshot_merge snapshot_merge;
 	} arg;
 };
 
@@ -57,7 +62,7 @@ static int dvsm_info_ioctl(struct dvsm_call *call)
 	arg->out_abi_version = DVSM_ABI_VERSION;
 	arg->out_nr_nodes = nr_node_ids;
 	arg->out_features = DVSM_FEATURE_REGION | DVSM_FEATURE_IMPLICIT_REGION |
-			    DVSM_FEATURE_PINNED | DVSM_FEATURE_POLICY |
+			    DVSM_FEATURE_PINNED | DVSM_FEATURE_POLICY | DVSM_FEATURE_SNAPSHOT |
 			    (DVSM_KERNEL_FIXED_BUFFERS ? DVSM_FEATURE_FIXED_BUFFERS : 0);
 	arg->out_chunk_size = DVSM_CHUNK_SIZE;
 	arg->out_length_max = DVSM_LENGTH_MAX;
@@ -240,6 +245,133 @@ static int dvsm_region_reopen_ioctl(struct dvsm_call *call)
 	return 0;
 }
 
+static int dvsm_region_unshare_ioctl(struct dvsm_call *call)
+{
+	struct dvsm_region_unshare *arg = &call->arg.region_unshare;
+	u64 length = arg->length;
+	int ret;
+
+	arg->out_unshared = 0;
+	ret = dvsm_range_check(call->region, arg->offset, &length);
+	if (ret)
+		return ret;
+	return dvsm_region_unshare(call->region, arg->offset, arg->offset + length,
+				   &arg->out_unshared);
+}
+
+static int dvsm_snapshot_take_ioctl(struct dvsm_call *call)
+{
+	struct dvsm_snapshot_take *arg = &call->arg.snapshot_take;
+	u64 length = arg->length;
+	struct file *file;
+	int ret;
+
+	ret = dvsm_range_check(call->region, arg->offset, &length);
+	if (!ret)
+		ret = dvsm_label_check(arg->label);
+	if (ret)
+		return ret;
+	if (!IS_ALIGNED(arg->offset, DVSM_CHUNK_SIZE) ||
+	    (!IS_ALIGNED(length, DVSM_CHUNK_SIZE) && arg->offset + length != call->region->length))
+		return -EINVAL;
+	if (arg->granularity && arg->granularity != DVSM_CHUNK_SIZE)
+		return -EOPNOTSUPP;
+
+	file = dvsm_snapshot_take(call->region, arg->offset, arg->offset + length, arg->label,
+				  arg->flags);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	call->new_file = file;
+	return 0;
+}
+
+/* Another region, by descriptor. The file is to be put; an error pointer if none. */
+static struct file *dvsm_call_other(const struct dvsm_call *call, int fd)
+{
+	struct file *file = fget(fd);
+
+	if (!file)
+		return ERR_PTR(-EBADF);
+	if (!dvsm_file_is_region(file)) {
+		fput(file);
+		return ERR_PTR(-EBADF);
+	}
+	if (dvsm_file_region(file)->family != call->region->family ||
+	    dvsm_file_region(file) == call->region) {
+		fput(file);
+		return ERR_PTR(-EINVAL);
+	}
+	return file;
+}
+
+static int dvsm_region_diff_ioctl(struct dvsm_call *call)
+{
+	struct dvsm_region_diff *arg = &call->arg.region_diff;
+	struct file *other;
+	int ret;
+
+	if (!arg->nr_ranges || arg->reserved)
+		return -EINVAL;
+	ret = dvsm_range_check(call->region, arg->offset, &arg->length);
+	if (ret)
+		return ret;
+	other = dvsm_call_other(call, arg->other);
+	if (IS_ERR(other))
+		return PTR_ERR(other);
+	ret = dvsm_region_diff(call->region, dvsm_file_region(other), arg);
+	fput(other);
+	return ret;
+}
+
+/* A snapshot of the call's region, by descriptor. */
+static struct file *dvsm_call_snapshot(const struct dvsm_call *call, int fd)
+{
+	struct file *file;
+
+	if (call->region->flags & DVSM_REGION_F_REGISTRABLE)
+		return ERR_PTR(-EOPNOTSUPP);
+	file = dvsm_call_other(call, fd);
+	if (!IS_ERR(file) && dvsm_file_region(file)->parent_id != call->region->id) {
+		fput(file);
+		return ERR_PTR(-EINVAL);
+	}
+	return file;
+}
+
+static int dvsm_snapshot_restore_ioctl(struct dvsm_call *call)
+{
+	struct dvsm_snapshot_restore *arg = &call->arg.snapshot_restore;
+	struct file *snapshot;
+	int ret;
+
+	if (arg->reserved)
+		return -EINVAL;
+	snapshot = dvsm_call_snapshot(call, arg->snapshot);
+	if (IS_ERR(snapshot))
+		return PTR_ERR(snapshot);
+	ret = dvsm_snapshot_restore(call->region, dvsm_file_region(snapshot), arg);
+	fput(snapshot);
+	return ret;
+}
+
+static int dvsm_snapshot_merge_ioctl(struct dvsm_call *call)
+{
+	struct dvsm_snapshot_merge *arg = &call->arg.snapshot_merge;
+	struct file *snapshot;
+	int ret;
+
+	arg->out_nr_conflicts = 0;
+	arg->out_merged = 0;
+	if (arg->reserved || hweight32(arg->flags) > 1)
+		return -EINVAL;
+	snapshot = dvsm_call_snapshot(call, arg->snapshot);
+	if (IS_ERR(snapshot))
+		return PTR_ERR(snapshot);
+	ret = dvsm_snapshot_merge(call->region, dvsm_file_region(snapshot), arg);
+	fput(snapshot);
+	return ret;
+}
+
 #define DVSM_OP(_nr, _name, _last, _flags, _how)				\
 	[_IOC_NR(_nr)] = {							\
 		.fn = dvsm_##_name##_ioctl,					\
@@ -263,6 +395,16 @@ static const struct dvsm_op dvsm_ops[] = {
 	DVSM_OP(DVSM_IOC_REGION_RESIDENCY, region_residency, out_next, 0, DVSM_OP_REGION),
 	DVSM_OP(DVSM_IOC_REGION_REOPEN, region_reopen, flags, DVSM_REOPEN_F_READ_ONLY,
 		DVSM_OP_REGION),
+	DVSM_OP(DVSM_IOC_REGION_UNSHARE, region_unshare, out_unshared, 0,
+		DVSM_OP_REGION | DVSM_OP_WRITE | DVSM_OP_OUT_ON_ERROR),
+	DVSM_OP(DVSM_IOC_REGION_DIFF, region_diff, reserved, 0, DVSM_OP_REGION),
+	DVSM_OP(DVSM_IOC_SNAPSHOT_TAKE, snapshot_take, label, DVSM_SNAPSHOT_F_READ_ONLY,
+		DVSM_OP_REGION | DVSM_OP_WRITE),
+	DVSM_OP(DVSM_IOC_SNAPSHOT_RESTORE, snapshot_restore, out_restored, 0,
+		DVSM_OP_REGION | DVSM_OP_WRITE),
+	DVSM_OP(DVSM_IOC_SNAPSHOT_MERGE, snapshot_merge, out_merged,
+		DVSM_MERGE_F_SNAPSHOT_WINS | DVSM_MERGE_F_PARENT_WINS,
+		DVSM_OP_REGION | DVSM_OP_WRITE | DVSM_OP_OUT_ON_ERROR),
 };
 
 static const struct dvsm_op *dvsm_op_find(unsigned int cmd)

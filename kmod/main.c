@@ -86,9 +86,12 @@ static int __init dvsm_init(void)
 	ret = dvsm_inode_init();
 	if (ret)
 		return ret;
-	ret = dvsm_populate_init();
+	ret = dvsm_share_init();
 	if (ret)
 		goto err_inode;
+	ret = dvsm_populate_init();
+	if (ret)
+		goto err_share;
 	dvsm_debugfs_init();
 	ret = misc_register(&dvsm_device);
 	if (ret)
@@ -98,6 +101,8 @@ static int __init dvsm_init(void)
 err_debugfs:
 	dvsm_debugfs_exit();
 	dvsm_populate_exit();
+err_share:
+	dvsm_share_exit();
 err_inode:
 	dvsm_inode_exit();
 	return ret;
@@ -108,6 +113,7 @@ static void __exit dvsm_exit(void)
 	misc_deregister(&dvsm_device);
 	dvsm_debugfs_exit();
 	dvsm_populate_exit();
+	dvsm_share_exit();
 	dvsm_inode_exit();
 }
 

@@ -35,6 +35,12 @@ static vm_fault_t dvsm_fault_fail(struct dvsm_region *region, struct vm_fault *v
 	return error == -EHWPOISON ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
 }
 
+/* Whether a fault is for writing to the region, not to a private copy. */
+static bool dvsm_fault_is_write(const struct vm_fault *vmf)
+{
+	return (vmf->flags & FAULT_FLAG_WRITE) && (vmf->vma->vm_flags & VM_SHARED);
+}
+
 static vm_fault_t dvsm_region_fault(struct vm_fault *vmf)
 {
 	struct dvsm_region *region = dvsm_file_region(vmf->vma->vm_file);
@@ -50,7 +56,8 @@ static vm_fault_t dvsm_region_fault(struct vm_fault *vmf)
 		return dvsm_fault_fail(region, vmf, -EFBIG);
 
 	down_read(&region->family->lock);
-	folio = dvsm_store_get(region, vmf->pgoff, &placing, &allocated);
+	folio = dvsm_content_get(region, vmf->pgoff, &placing, dvsm_fault_is_write(vmf),
+				 &allocated);
 	up_read(&region->family->lock);
 	if (IS_ERR(folio))
 		return dvsm_fault_fail(region, vmf, PTR_ERR(folio));
@@ -78,9 +85,82 @@ static vm_fault_t dvsm_region_map_pages(struct vm_fault *vmf, pgoff_t start, pgo
 	return 0;
 }
 
+/* The folio to write to at @vmf, locked and referenced. */
+static struct folio *dvsm_fault_get_for_write(struct dvsm_region *region, struct vm_fault *vmf)
+{
+	struct dvsm_placing placing = {
+		.vma = vmf->vma,
+		.addr = vmf->address,
+		.here = NUMA_NO_NODE,
+	};
+	struct folio *folio;
+
+	down_read(&region->family->lock);
+	folio = dvsm_content_get(region, vmf->pgoff, &placing, true, NULL);
+	up_read(&region->family->lock);
+	return folio;
+}
+
+/*
+ * A page that is mapped, or about to be, shall become writable. The folio lock is
+ * kept from the look at who shares it until it is mapped: a snapshot that is
+ * being taken waits for it, and unmaps afterwards.
+ */
+static vm_fault_t dvsm_region_page_mkwrite(struct vm_fault *vmf)
+{
+	struct dvsm_region *region = dvsm_file_region(vmf->vma->vm_file);
+	struct folio *folio;
+
+	if (vmf->pgoff >= region->nr_pages)
+		return dvsm_fault_fail(region, vmf, -EFBIG);
+	folio = dvsm_fault_get_for_write(region, vmf);
+	if (IS_ERR(folio))
+		return dvsm_fault_fail(region, vmf, PTR_ERR(folio));
+	if (folio != page_folio(vmf->page)) {
+		/* The region writes elsewhere now. Take the fault again. */
+		folio_unlock(folio);
+		folio_put(folio);
+		return VM_FAULT_NOPAGE;
+	}
+	dvsm_folio_mark_written(folio);
+	folio_put(folio);
+	return VM_FAULT_LOCKED;
+}
+
+/*
+ * A write to a 2 MiB mapping that is read-only. The core would split it into
+ * 4 KiB and notify for each; so the mapping is taken away, for the access to
+ * come again as a fault on nothing, which maps 2 MiB for writing.
+ */
+static vm_fault_t dvsm_region_huge_fault(struct vm_fault *vmf, dvsm_huge_order order)
+{
+	struct dvsm_region *region = dvsm_file_region(vmf->vma->vm_file);
+	struct folio *folio;
+
+	if (order != DVSM_HUGE_ORDER_PMD || pmd_none(vmf->orig_pmd) || !dvsm_fault_is_write(vmf) ||
+	    vmf->pgoff >= region->nr_pages)
+		return VM_FAULT_FALLBACK;
+	folio = dvsm_fault_get_for_write(region, vmf);
+	if (IS_ERR(folio))
+		return dvsm_fault_fail(region, vmf, PTR_ERR(folio));
+	dvsm_store_unmap_chunk(region, dvsm_page_chunk(vmf->pgoff));
+	folio_unlock(folio);
+	folio_put(folio);
+	return VM_FAULT_NOPAGE;
+}
+
+/* Registrable regions: devices write without a fault, so nothing is shared. */
 static const struct vm_operations_struct dvsm_region_vm_ops = {
 	.fault		= dvsm_region_fault,
 	.map_pages	= dvsm_region_map_pages,
+};
+
+/* Other regions: the first write after a snapshot is noticed. */
+static const struct vm_operations_struct dvsm_region_notify_vm_ops = {
+	.fault		= dvsm_region_fault,
+	.map_pages	= dvsm_region_map_pages,
+	.huge_fault	= dvsm_region_huge_fault,
+	.page_mkwrite	= dvsm_region_page_mkwrite,
 };
 
 /**
@@ -97,7 +177,12 @@ static const struct vm_operations_struct dvsm_region_vm_ops = {
  */
 int dvsm_region_mmap(struct file *file, struct vm_area_struct *vma)
 {
-	vma->vm_ops = &dvsm_region_vm_ops;
+	struct dvsm_region *region = dvsm_file_region(file);
+
+	if (region->flags & DVSM_REGION_F_REGISTRABLE)
+		vma->vm_ops = &dvsm_region_vm_ops;
+	else
+		vma->vm_ops = &dvsm_region_notify_vm_ops;
 	return 0;
 }
 

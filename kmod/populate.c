@@ -52,7 +52,7 @@ static int dvsm_populate_chunk(struct dvsm_populate *populate, pgoff_t index, pg
 		struct folio *folio;
 
 		down_read(&region->family->lock);
-		folio = dvsm_store_get(region, index, placing, &allocated);
+		folio = dvsm_content_get(region, index, placing, false, &allocated);
 		up_read(&region->family->lock);
 		if (IS_ERR(folio))
 			return PTR_ERR(folio);
@@ -182,7 +182,8 @@ int dvsm_region_populate(struct dvsm_region *region, loff_t start, loff_t end,
  * @discarded: gets the bytes that were freed; may be NULL
  *
  * Context: process; may sleep; no dvsm lock held.
- * Return: 0; -EBUSY on a pinned region; -EINTR after a fatal signal.
+ * Return: 0; -EBUSY on a pinned region; -EINTR after a fatal signal; -ENOMEM or
+ * -ENOSPC where snapshots share a part of a chunk.
  */
 int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u64 *discarded)
 {
@@ -192,17 +193,17 @@ int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u6
 	if (region->flags & DVSM_REGION_F_PINNED)
 		return -EBUSY;
 	while (start < end && !ret) {
-		loff_t step, next = (loff_t)dvsm_store_next(region, start >> PAGE_SHIFT) << PAGE_SHIFT;
+		loff_t step, next = (loff_t)dvsm_content_next(region, start >> PAGE_SHIFT) << PAGE_SHIFT;
 
 		start = max(start, next);
 		if (start >= end)
 			break;
 		step = min_t(loff_t, end, round_down(start, DVSM_DISCARD_STEP) + DVSM_DISCARD_STEP);
 		down_write(&region->family->lock);
-		nr_pages += dvsm_store_discard(region, start, step);
+		ret = dvsm_content_discard(region, start, step, &nr_pages);
 		up_write(&region->family->lock);
 		start = step;
-		if (fatal_signal_pending(current))
+		if (!ret && fatal_signal_pending(current))
 			ret = -EINTR;
 		cond_resched();
 	}

@@ -5,6 +5,8 @@
 #include <linux/capability.h>
 #include <linux/cred.h>
 #include <linux/fs.h>
+#include <linux/memcontrol.h>
+#include <linux/pagemap.h>
 #include <linux/resource.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/user.h>
@@ -26,13 +28,27 @@ static struct dvsm_family *dvsm_family_alloc(void)
 		return NULL;
 	refcount_set(&family->refs, 1);
 	init_rwsem(&family->lock);
+	mutex_init(&family->hidden_lock);
+	INIT_LIST_HEAD(&family->hidden);
+	return family;
+}
+
+static struct dvsm_family *dvsm_family_get(struct dvsm_family *family)
+{
+	refcount_inc(&family->refs);
 	return family;
 }
 
 static void dvsm_family_put(struct dvsm_family *family)
 {
-	if (family && refcount_dec_and_test(&family->refs))
-		kfree(family);
+	struct dvsm_region *region, *next;
+
+	if (!family || !refcount_dec_and_test(&family->refs))
+		return;
+	/* Nobody is left who could read what hidden regions hold. */
+	list_for_each_entry_safe(region, next, &family->hidden, hidden)
+		iput(region->inode);
+	kfree(family);
 }
 
 static void dvsm_region_list(struct dvsm_region *region)
@@ -47,7 +63,7 @@ static void dvsm_region_unlist(struct dvsm_region *region)
 {
 	mutex_lock(&dvsm_regions_lock);
 	if (!list_empty(&region->link)) {
-		list_del(&region->link);
+		list_del_init(&region->link);
 		dvsm_nr_regions--;
 	}
 	mutex_unlock(&dvsm_regions_lock);
@@ -94,33 +110,77 @@ void dvsm_region_free(struct dvsm_region *region)
 		dvsm_account_settle(region);
 		trace_dvsm_region_destroy(region->id, atomic_long_read(&region->nr_peak));
 	}
+	WARN_ON_ONCE(!xa_empty(&region->links));
 	if (region->locker)
 		free_uid(region->locker);
 	if (region->user)
 		dvsm_user_put(region->user);
-	dvsm_family_put(region->family);
+	mem_cgroup_put(region->memcg);
+	if (!(region->flags & DVSM_REGION_F_HIDDEN))
+		dvsm_family_put(region->family);
 	kvfree(region->nodes);
 	kfree(region);
 }
 
 static struct dvsm_region *dvsm_region_alloc(u64 length, u32 flags,
-					     const struct dvsm_policy *policy, const char *label)
+					     const struct dvsm_policy *policy, const char *label,
+					     kuid_t uid)
 {
 	struct dvsm_region *region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
 
 	if (!region)
 		return NULL;
 	INIT_LIST_HEAD(&region->link);
+	INIT_LIST_HEAD(&region->hidden);
+	xa_init(&region->links);
 	region->length = length;
 	region->nr_pages = length >> PAGE_SHIFT;
 	region->flags = flags;
 	region->policy = *policy;
 	strscpy(region->label, label, sizeof(region->label));
 	region->id = atomic64_inc_return(&dvsm_last_id);
-	region->family = dvsm_family_alloc();
-	region->user = dvsm_user_get(current_uid());
+	region->user = dvsm_user_get(uid);
 	region->nodes = kvcalloc(nr_node_ids, sizeof(*region->nodes), GFP_KERNEL_ACCOUNT);
-	if (!region->family || !region->user || !region->nodes) {
+	if (!region->user || !region->nodes) {
+		dvsm_region_free(region);
+		return NULL;
+	}
+	return region;
+}
+
+/* Give @region its inode, which owns it from then on; NULL and freed without memory. */
+static struct dvsm_region *dvsm_region_embody(struct dvsm_region *region)
+{
+	struct inode *inode = dvsm_inode_create(region);
+
+	if (!IS_ERR(inode))
+		return region;
+	dvsm_region_free(region);
+	return NULL;
+}
+
+/**
+ * dvsm_region_create_inode - Make a region that nobody has open yet.
+ * @length: in bytes, a multiple of the page, more than 0
+ * @flags: DVSM_REGION_F_
+ * @policy: where its memory comes from
+ * @label: its name for people
+ * @family: the family that it joins; NULL for one of its own
+ *
+ * Context: process; the caller's user is charged.
+ * Return: the region, whose inode has one reference, or NULL without memory.
+ */
+struct dvsm_region *dvsm_region_create_inode(u64 length, u32 flags,
+					     const struct dvsm_policy *policy, const char *label,
+					     struct dvsm_family *family)
+{
+	struct dvsm_region *region;
+
+	region = dvsm_region_alloc(length, flags, policy, label, current_uid());
+	if (!region)
+		return NULL;
+	region->family = family ? dvsm_family_get(family) : dvsm_family_alloc();
+	if (!region->family) {
 		dvsm_region_free(region);
 		return NULL;
 	}
@@ -128,7 +188,41 @@ static struct dvsm_region *dvsm_region_alloc(u64 length, u32 flags,
 		region->locker = get_uid(current_user());
 		region->lock_limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
 	}
+	region = dvsm_region_embody(region);
+	if (!region)
+		return NULL;
+	dvsm_region_list(region);
+	trace_dvsm_region_create(region->id, region->length, region->flags);
 	return region;
+}
+
+static struct mem_cgroup *dvsm_memcg_get(struct mem_cgroup *memcg)
+{
+#ifdef CONFIG_MEMCG
+	if (memcg)
+		css_get(&memcg->css);
+#endif
+	return memcg;
+}
+
+/**
+ * dvsm_region_create_hidden - Make a place for contents of a family.
+ * @payer: the region whose user and cgroup pay for what is put there
+ *
+ * Context: may sleep.
+ * Return: the region, kept by the family, or NULL without memory.
+ */
+struct dvsm_region *dvsm_region_create_hidden(struct dvsm_region *payer)
+{
+	struct dvsm_region *region;
+
+	region = dvsm_region_alloc(payer->length, DVSM_REGION_F_HIDDEN, &payer->policy,
+				   "hidden", payer->user->uid);
+	if (!region)
+		return NULL;
+	region->family = payer->family;
+	region->memcg = dvsm_memcg_get(payer->memcg);
+	return dvsm_region_embody(region);
 }
 
 /**
@@ -151,19 +245,46 @@ struct file *dvsm_region_create(u64 length, u32 flags, const struct dvsm_policy 
 	struct inode *inode;
 	struct file *file;
 
-	region = dvsm_region_alloc(length, flags, policy, label);
+	region = dvsm_region_create_inode(length, flags, policy, label, NULL);
 	if (!region)
 		return ERR_PTR(-ENOMEM);
-	inode = dvsm_inode_create(region);
-	if (IS_ERR(inode)) {
-		dvsm_region_free(region);
-		return ERR_CAST(inode);
-	}
-	dvsm_region_list(region);
-	trace_dvsm_region_create(region->id, region->length, region->flags);
+	inode = region->inode;
 	file = dvsm_inode_open(inode, O_RDWR);
 	iput(inode);
 	return file;
+}
+
+/**
+ * dvsm_region_retire - The last file on a region is gone.
+ * @region: the region
+ *
+ * It reads nothing any more. What others read of its page cache stays, and keeps
+ * the inode.
+ *
+ * Context: may sleep.
+ */
+void dvsm_region_retire(struct dvsm_region *region)
+{
+	struct dvsm_link *link;
+	unsigned long chunk;
+	u64 next = 0;
+
+	dvsm_region_unlist(region);
+	if (xa_empty(&region->links))
+		return;
+	down_write(&region->family->lock);
+	dvsm_links_retire(region);
+	/* What is still linked is lent; everything between belongs to nobody. */
+	xa_for_each(&region->links, chunk, link) {
+		if (chunk > next)
+			truncate_inode_pages_range(region->inode->i_mapping,
+						   (loff_t)next << DVSM_CHUNK_SHIFT,
+						   ((loff_t)chunk << DVSM_CHUNK_SHIFT) - 1);
+		next = chunk + 1;
+	}
+	truncate_inode_pages(region->inode->i_mapping, (loff_t)next << DVSM_CHUNK_SHIFT);
+	dvsm_account_settle(region);
+	up_write(&region->family->lock);
 }
 
 /**
@@ -175,20 +296,27 @@ struct file *dvsm_region_create(u64 length, u32 flags, const struct dvsm_policy 
  */
 void dvsm_region_info_fill(struct dvsm_region *region, struct dvsm_region_info *info)
 {
+	struct dvsm_usage usage;
 	unsigned int nid;
 
+	dvsm_region_usage(region, &usage);
 	info->out_length = region->length;
 	info->out_id = region->id;
 	info->out_flags = region->flags;
 	info->out_policy = region->policy.mode;
-	info->out_resident = (u64)READ_ONCE(region->inode->i_mapping->nrpages) << PAGE_SHIFT;
-	info->out_resident_huge = (u64)dvsm_region_count_huge(region) << DVSM_CHUNK_SHIFT;
+	info->out_resident = (u64)usage.nr_pages << PAGE_SHIFT;
+	info->out_resident_huge = (u64)usage.nr_huge << DVSM_CHUNK_SHIFT;
 	info->out_resident_peak = (u64)atomic_long_read(&region->nr_peak) << PAGE_SHIFT;
 	info->out_pinned = region->flags & DVSM_REGION_F_PINNED ? info->out_resident : 0;
 	info->out_nr_faults_alloc = atomic_long_read(&region->stats.nr_faults_alloc);
 	info->out_nr_faults_private = atomic_long_read(&region->stats.nr_faults_private);
 	info->out_nr_fallbacks = atomic_long_read(&region->stats.nr_fallbacks);
 	info->out_nr_failures = atomic_long_read(&region->stats.nr_failures);
+	info->out_parent_id = region->parent_id;
+	info->out_shared = (u64)usage.nr_shared << PAGE_SHIFT;
+	info->out_nr_cow_faults = atomic_long_read(&region->stats.nr_cow_faults);
+	info->out_copied = (u64)atomic_long_read(&region->stats.nr_copied) << PAGE_SHIFT;
+	info->out_nr_lost = atomic_long_read(&region->stats.nr_lost);
 	info->out_nr_faults = 0;
 	info->out_nr_faults_remote = 0;
 	info->out_nr_misses = 0;

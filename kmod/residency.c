@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What a region is made of, read from its page cache: the truth whoever put
+ * What a region is made of, read from the page caches: the truth whoever put
  * folios there, moved or split them. Costs by folios, not by length.
  */
 #include <linux/mm.h>
 #include <linux/pagemap.h>
-#include <linux/pagevec.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -14,58 +13,31 @@
 
 #define DVSM_RESIDENCY_BATCH	256	/* entries copied to the user at once */
 
-/*
- * Call @fn for every folio from page @start on, below @end; stops when @fn says
- * true. Each folio is referenced while @fn looks at it.
- */
-static int dvsm_store_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
-			   bool (*fn)(struct folio *folio, void *arg), void *arg)
+static bool dvsm_usage_add(struct folio *folio, bool shared, void *arg)
 {
-	struct folio_batch batch;
-	bool stop = false;
-	int ret = 0;
+	struct dvsm_usage *usage = arg;
 
-	folio_batch_init(&batch);
-	while (!stop && !ret && start < end &&
-	       filemap_get_folios(region->inode->i_mapping, &start, end - 1, &batch)) {
-		unsigned int i;
-
-		for (i = 0; i < folio_batch_count(&batch) && !stop; i++)
-			stop = fn(batch.folios[i], arg);
-		for (i = 0; i < folio_batch_count(&batch); i++)
-			folio_put(batch.folios[i]);
-		folio_batch_init(&batch);
-		if (fatal_signal_pending(current))
-			ret = -EINTR;
-		cond_resched();
-	}
-	return ret;
-}
-
-static bool dvsm_count_huge(struct folio *folio, void *arg)
-{
-	unsigned long *nr = arg;
-
-	*nr += folio_order(folio) == DVSM_CHUNK_ORDER;
+	usage->nr_pages += folio_nr_pages(folio);
+	usage->nr_huge += folio_order(folio) == DVSM_CHUNK_ORDER;
+	if (shared)
+		usage->nr_shared += folio_nr_pages(folio);
 	return false;
 }
 
 /**
- * dvsm_region_count_huge - Count the 2 MiB folios of a region.
+ * dvsm_region_usage - Count what a region reads.
  * @region: the region
+ * @usage: filled in
  *
- * Context: may sleep.
- * Return: their number.
+ * Context: may sleep; no dvsm lock held.
  */
-unsigned long dvsm_region_count_huge(struct dvsm_region *region)
+void dvsm_region_usage(struct dvsm_region *region, struct dvsm_usage *usage)
 {
-	unsigned long nr = 0;
-
-	dvsm_store_walk(region, 0, region->nr_pages, dvsm_count_huge, &nr);
-	return nr;
+	memset(usage, 0, sizeof(*usage));
+	dvsm_content_walk(region, 0, region->nr_pages, dvsm_usage_add, usage);
 }
 
-static bool dvsm_count_node(struct folio *folio, void *arg)
+static bool dvsm_count_node(struct folio *folio, bool shared, void *arg)
 {
 	struct dvsm_node_stats *stats = arg;
 
@@ -79,18 +51,18 @@ static bool dvsm_count_node(struct folio *folio, void *arg)
  * @arg: the command's argument
  *
  * Context: process.
- * Return: 0; -EFAULT, -ENOMEM, -EINTR.
+ * Return: 0; -EFAULT, -ENOMEM.
  */
 int dvsm_region_nodes(struct dvsm_region *region, struct dvsm_region_nodes *arg)
 {
 	struct dvsm_node_stats *stats;
 	unsigned int nid, nr;
-	int ret;
+	int ret = 0;
 
 	stats = kvcalloc(nr_node_ids, sizeof(*stats), GFP_KERNEL_ACCOUNT);
 	if (!stats)
 		return -ENOMEM;
-	ret = dvsm_store_walk(region, 0, region->nr_pages, dvsm_count_node, stats);
+	dvsm_content_walk(region, 0, region->nr_pages, dvsm_count_node, stats);
 	for (nid = 0; nid < nr_node_ids; nid++) {
 		struct dvsm_node *node = &region->nodes[nid];
 
@@ -102,7 +74,7 @@ int dvsm_region_nodes(struct dvsm_region *region, struct dvsm_region_nodes *arg)
 		stats[nid].out_nr_moved_out = atomic_long_read(&node->nr_moved_out);
 	}
 	nr = min(arg->nr_nodes, nr_node_ids);
-	if (!ret && copy_to_user(u64_to_user_ptr(arg->nodes), stats, nr * sizeof(*stats)))
+	if (copy_to_user(u64_to_user_ptr(arg->nodes), stats, nr * sizeof(*stats)))
 		ret = -EFAULT;
 	kvfree(stats);
 	arg->out_nr_nodes = nr_node_ids;
@@ -117,12 +89,14 @@ struct dvsm_residency {
 	unsigned int nr_max;
 };
 
-static u32 dvsm_residency_flags(struct dvsm_region *region, struct folio *folio)
+static u32 dvsm_residency_flags(struct dvsm_region *region, struct folio *folio, bool shared)
 {
 	u32 flags = 0;
 
 	if (region->flags & DVSM_REGION_F_PINNED)
 		flags |= DVSM_CHUNK_F_PINNED;
+	if (shared)
+		flags |= DVSM_CHUNK_F_SHARED;
 	if (folio_order(folio) == DVSM_CHUNK_ORDER)
 		flags |= DVSM_CHUNK_F_HUGE;
 	if (folio_test_large(folio) ? folio_test_has_hwpoisoned(folio)
@@ -131,7 +105,7 @@ static u32 dvsm_residency_flags(struct dvsm_region *region, struct folio *folio)
 	return flags;
 }
 
-static bool dvsm_residency_add(struct folio *folio, void *arg)
+static bool dvsm_residency_add(struct folio *folio, bool shared, void *arg)
 {
 	struct dvsm_residency *residency = arg;
 	u64 offset = (u64)dvsm_page_chunk(folio->index) << DVSM_CHUNK_SHIFT;
@@ -153,7 +127,7 @@ static bool dvsm_residency_add(struct folio *folio, void *arg)
 	}
 	chunk->resident += folio_size(folio);
 	chunk->nr_folios++;
-	chunk->flags |= dvsm_residency_flags(residency->region, folio);
+	chunk->flags |= dvsm_residency_flags(residency->region, folio, shared);
 	chunk->order_min = min(chunk->order_min, order);
 	chunk->order_max = max(chunk->order_max, order);
 	if (chunk->node != folio_nid(folio))
@@ -187,9 +161,11 @@ int dvsm_region_residency(struct dvsm_region *region, struct dvsm_region_residen
 	while (start < end && nr_done < arg->nr_chunks) {
 		residency.nr_chunks = 0;
 		residency.nr_max = min_t(u32, arg->nr_chunks - nr_done, DVSM_RESIDENCY_BATCH);
-		ret = dvsm_store_walk(region, start, end, dvsm_residency_add, &residency);
-		if (ret)
+		dvsm_content_walk(region, start, end, dvsm_residency_add, &residency);
+		if (fatal_signal_pending(current)) {
+			ret = -EINTR;
 			break;
+		}
 		if (copy_to_user(user + nr_done, residency.chunks,
 				 residency.nr_chunks * sizeof(*user))) {
 			ret = -EFAULT;

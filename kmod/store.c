@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The contents of a region: folios in its inode's page cache.
+ * A region's page cache: folios by index, allocated, found, copied, freed. Whose
+ * contents they are is content.c's and share.c's business.
  *
  * A chunk is a hole, one order-9 folio, or smaller folios where a huge one could
  * not be had, where the region ends inside the chunk, or where the core split a
  * folio because of a hardware error. Invariants:
  *
  *  - A folio is zeroed, charged and up to date before it is added.
+ *  - A folio that was ever written to through a mapping or write() is marked
+ *    (PG_checked), but in registrable regions: a chunk without marks is zeroes.
  *  - A folio is never dirty: the kernel's NUMA balancing refuses dirty file
  *    folios.
  *  - Clean, unmapped folios must not be dropped as if they could be read again:
@@ -14,7 +17,8 @@
  *    (page offlining), and ->error_remove_folio keeps a poisoned page where it
  *    is, so that no later fault brings back zeroes.
  *  - Two threads never allocate for one chunk at the same time: a lost race
- *    would cost a zeroing of 2 MiB and could hit a limit for nothing.
+ *    would cost a zeroing of 2 MiB and could hit a limit for nothing. The mutex
+ *    for that is one for the same chunk of all regions of a family.
  */
 #include <linux/gfp.h>
 #include <linux/hash.h>
@@ -22,6 +26,7 @@
 #include <linux/migrate.h>
 #include <linux/pagemap.h>
 #include <linux/pagevec.h>
+#include <linux/sched/signal.h>
 #include <linux/xarray.h>
 
 #include "dvsm.h"
@@ -44,11 +49,17 @@ void dvsm_store_init(void)
 		mutex_init(&dvsm_store_mutex[i]);
 }
 
-static struct mutex *dvsm_store_chunk_mutex(struct dvsm_region *region, pgoff_t index)
+/**
+ * dvsm_store_chunk_mutex - What serialises changes to one chunk in a family.
+ * @family: the family
+ * @chunk: the chunk
+ *
+ * Context: any.
+ * Return: the mutex, which other chunks may share.
+ */
+struct mutex *dvsm_store_chunk_mutex(struct dvsm_family *family, u64 chunk)
 {
-	unsigned long key = (unsigned long)region + dvsm_page_chunk(index);
-
-	return &dvsm_store_mutex[hash_long(key, DVSM_STORE_MUTEX_BITS)];
+	return &dvsm_store_mutex[hash_long((unsigned long)family + chunk, DVSM_STORE_MUTEX_BITS)];
 }
 
 /*
@@ -58,11 +69,14 @@ static struct mutex *dvsm_store_chunk_mutex(struct dvsm_region *region, pgoff_t 
  * without the OOM killer: killing a sharer frees nothing, and the caller has an
  * answer for ENOMEM.
  */
-static gfp_t dvsm_store_gfp(struct dvsm_region *region, unsigned int order)
+static gfp_t dvsm_store_gfp(struct dvsm_region *region, unsigned int order,
+			    const struct dvsm_placing *placing)
 {
 	gfp_t gfp = (region->flags & DVSM_REGION_F_PINNED) ? GFP_HIGHUSER : GFP_HIGHUSER_MOVABLE;
 
-	gfp |= __GFP_ZERO | __GFP_NOWARN;
+	gfp |= __GFP_NOWARN;
+	if (!placing->overwrite)
+		gfp |= __GFP_ZERO;
 	if (!order || (region->flags & DVSM_REGION_F_HUGE_REQUIRED))
 		return gfp | __GFP_RETRY_MAYFAIL;
 	gfp |= __GFP_NORETRY | __GFP_NOMEMALLOC;
@@ -82,7 +96,7 @@ static void dvsm_store_count_alloc(struct dvsm_region *region, struct folio *fol
 static struct folio *dvsm_store_add(struct dvsm_region *region, pgoff_t index, unsigned int order,
 				    const struct dvsm_placing *placing)
 {
-	gfp_t gfp = dvsm_store_gfp(region, order);
+	gfp_t gfp = dvsm_store_gfp(region, order, placing);
 	struct folio *folio;
 	int wanted, ret;
 
@@ -134,6 +148,29 @@ static struct folio *dvsm_store_alloc(struct dvsm_region *region, pgoff_t index,
 }
 
 /**
+ * dvsm_store_get_locked - dvsm_store_get() with the chunk's mutex held.
+ * @region: the region
+ * @index: the page, below region->nr_pages
+ * @placing: on whose behalf to allocate
+ * @allocated: set if a folio was allocated; NULL if that is of no interest
+ *
+ * Context: may sleep; the family is locked.
+ * Return: as dvsm_store_get().
+ */
+struct folio *dvsm_store_get_locked(struct dvsm_region *region, pgoff_t index,
+				    const struct dvsm_placing *placing, bool *allocated)
+{
+	struct folio *folio = filemap_lock_folio(region->inode->i_mapping, index);
+
+	if (IS_ERR(folio)) {
+		folio = dvsm_store_alloc(region, index, placing);
+		if (allocated && !IS_ERR(folio))
+			*allocated = true;
+	}
+	return folio;
+}
+
+/**
  * dvsm_store_get - Find or allocate the folio that holds a page.
  * @region: the region
  * @index: the page, below region->nr_pages
@@ -147,23 +184,16 @@ static struct folio *dvsm_store_alloc(struct dvsm_region *region, pgoff_t index,
 struct folio *dvsm_store_get(struct dvsm_region *region, pgoff_t index,
 			     const struct dvsm_placing *placing, bool *allocated)
 {
-	struct address_space *mapping = region->inode->i_mapping;
-	struct mutex *mutex = dvsm_store_chunk_mutex(region, index);
+	struct mutex *mutex = dvsm_store_chunk_mutex(region->family, dvsm_page_chunk(index));
 	struct folio *folio;
 
 	lockdep_assert_held_read(&region->family->lock);
 
-	folio = filemap_lock_folio(mapping, index);
+	folio = filemap_lock_folio(region->inode->i_mapping, index);
 	if (!IS_ERR(folio))
 		return folio;
-
 	mutex_lock(mutex);
-	folio = filemap_lock_folio(mapping, index);
-	if (IS_ERR(folio)) {
-		folio = dvsm_store_alloc(region, index, placing);
-		if (allocated && !IS_ERR(folio))
-			*allocated = true;
-	}
+	folio = dvsm_store_get_locked(region, index, placing, allocated);
 	mutex_unlock(mutex);
 	return folio;
 }
@@ -198,6 +228,242 @@ pgoff_t dvsm_store_next(struct dvsm_region *region, pgoff_t index)
 	if (!xa_find(&region->inode->i_mapping->i_pages, &at, region->nr_pages - 1, XA_PRESENT))
 		return region->nr_pages;
 	return max(at, index);
+}
+
+/**
+ * dvsm_store_walk - Look at the folios of a range in order.
+ * @region: the region
+ * @start: first page
+ * @end: the page after the last
+ * @fn: called with each folio, which is referenced; stops the walk with true
+ * @arg: handed to @fn
+ *
+ * Context: may sleep.
+ * Return: whether @fn stopped the walk.
+ */
+bool dvsm_store_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
+		     bool (*fn)(struct folio *folio, void *arg), void *arg)
+{
+	struct folio_batch batch;
+	bool stop = false;
+
+	folio_batch_init(&batch);
+	while (!stop && start < end &&
+	       filemap_get_folios(region->inode->i_mapping, &start, end - 1, &batch)) {
+		unsigned int i;
+
+		for (i = 0; i < folio_batch_count(&batch) && !stop; i++)
+			stop = fn(batch.folios[i], arg);
+		for (i = 0; i < folio_batch_count(&batch); i++)
+			folio_put(batch.folios[i]);
+		folio_batch_init(&batch);
+		if (fatal_signal_pending(current))
+			break;
+		cond_resched();
+	}
+	return stop;
+}
+
+static bool dvsm_store_walk_chunk(struct dvsm_region *region, u64 chunk,
+				  bool (*fn)(struct folio *folio, void *arg), void *arg)
+{
+	pgoff_t start = chunk << DVSM_CHUNK_ORDER;
+
+	return dvsm_store_walk(region, start, start + DVSM_CHUNK_PAGES, fn, arg);
+}
+
+static bool dvsm_folio_settle(struct folio *folio, void *arg)
+{
+	folio_lock(folio);
+	*(bool *)arg |= folio_test_checked(folio);
+	folio_unlock(folio);
+	return false;
+}
+
+/**
+ * dvsm_store_settle_chunk - Wait for faults that are about to map a chunk's folios.
+ * @region: whose page cache
+ * @chunk: the chunk
+ *
+ * A fault hands its folio to the core locked, and the core unlocks it when it is
+ * mapped.
+ *
+ * Context: may sleep; no new fault can begin.
+ * Return: whether the chunk may hold anything but zeroes; without meaning for a
+ * registrable region.
+ */
+bool dvsm_store_settle_chunk(struct dvsm_region *region, u64 chunk)
+{
+	bool written = false;
+
+	dvsm_store_walk_chunk(region, chunk, dvsm_folio_settle, &written);
+	return written;
+}
+
+/**
+ * dvsm_store_unmap_chunk - Take a chunk out of all mappings of a region.
+ * @region: the region
+ * @chunk: the chunk
+ *
+ * Private copies stay where they are.
+ *
+ * Context: may sleep.
+ */
+void dvsm_store_unmap_chunk(struct dvsm_region *region, u64 chunk)
+{
+	unmap_mapping_range(region->inode->i_mapping, (loff_t)chunk << DVSM_CHUNK_SHIFT,
+			    DVSM_CHUNK_SIZE, 0);
+}
+
+static bool dvsm_folio_is_referenced(struct folio *folio, void *arg)
+{
+	int expected = folio_nr_pages(folio);	/* the page cache's */
+
+	/* This look at it has one, and a folio on its way to a list of the LRU. */
+	expected += 1 + !folio_test_lru(folio);
+	return folio_ref_count(folio) > expected;
+}
+
+/**
+ * dvsm_store_chunk_is_referenced - Whether anybody uses a chunk's folios unmapped.
+ * @region: whose page cache
+ * @chunk: the chunk, in no mapping
+ *
+ * Context: may sleep.
+ * Return: true if somebody may; a passing reference is taken for a user.
+ */
+bool dvsm_store_chunk_is_referenced(struct dvsm_region *region, u64 chunk)
+{
+	return dvsm_store_walk_chunk(region, chunk, dvsm_folio_is_referenced, NULL);
+}
+
+static bool dvsm_folio_count(struct folio *folio, void *arg)
+{
+	*(unsigned long *)arg += folio_nr_pages(folio);
+	return false;
+}
+
+/**
+ * dvsm_store_empty_chunk - Free a chunk's folios.
+ * @region: whose page cache
+ * @chunk: the chunk, in no mapping
+ *
+ * Context: may sleep; nobody adds folios there.
+ */
+void dvsm_store_empty_chunk(struct dvsm_region *region, u64 chunk)
+{
+	loff_t start = (loff_t)chunk << DVSM_CHUNK_SHIFT;
+	unsigned long nr_pages = 0;
+
+	dvsm_store_walk_chunk(region, chunk, dvsm_folio_count, &nr_pages);
+	if (!nr_pages)
+		return;
+	truncate_inode_pages_range(region->inode->i_mapping, start, start + DVSM_CHUNK_SIZE - 1);
+	dvsm_account_uncharge(region, nr_pages);
+}
+
+/**
+ * dvsm_folio_mark_written - Note that a folio is about to be written to.
+ * @folio: the folio
+ *
+ * A folio without the mark holds zeroes, as a hole does: it was only read, or
+ * populated. Not kept for registrable regions, which devices write to.
+ *
+ * Context: any; holds a reference on @folio.
+ */
+void dvsm_folio_mark_written(struct folio *folio)
+{
+	if (!folio_test_checked(folio))
+		folio_set_checked(folio);
+}
+
+static bool dvsm_folio_is_written(struct folio *folio, void *arg)
+{
+	return folio_test_checked(folio);
+}
+
+/**
+ * dvsm_store_chunk_is_written - Whether a chunk may hold anything but zeroes.
+ * @region: whose page cache
+ * @chunk: the chunk
+ *
+ * Context: may sleep.
+ * Return: true if it may.
+ */
+bool dvsm_store_chunk_is_written(struct dvsm_region *region, u64 chunk)
+{
+	if (region->flags & DVSM_REGION_F_REGISTRABLE)
+		return dvsm_page_chunk(dvsm_store_next(region, chunk << DVSM_CHUNK_ORDER)) == chunk;
+	return dvsm_store_walk_chunk(region, chunk, dvsm_folio_is_written, NULL);
+}
+
+struct dvsm_copy {
+	struct dvsm_region *target;
+	struct dvsm_placing placing;
+	bool written;			/* the source keeps no marks */
+	int ret;
+};
+
+static int dvsm_folio_copy_to(struct dvsm_copy *copy, struct folio *src)
+{
+	pgoff_t index = src->index;
+	pgoff_t end = index + folio_nr_pages(src);
+
+	while (index < end) {
+		struct folio *dst = dvsm_store_get_locked(copy->target, index, &copy->placing,
+							  NULL);
+		pgoff_t stop;
+
+		if (IS_ERR(dst))
+			return PTR_ERR(dst) == -EDQUOT ? -ENOMEM : PTR_ERR(dst);
+		stop = min_t(pgoff_t, end, dst->index + folio_nr_pages(dst));
+		for (; index < stop; index++)
+			copy_highpage(folio_page(dst, index - dst->index),
+				      folio_page(src, index - src->index));
+		if (copy->written || folio_test_checked(src))
+			dvsm_folio_mark_written(dst);
+		folio_unlock(dst);
+		folio_put(dst);
+		cond_resched();
+	}
+	return 0;
+}
+
+static bool dvsm_folio_copy(struct folio *folio, void *arg)
+{
+	struct dvsm_copy *copy = arg;
+
+	if (folio_test_hwpoison(folio) ||
+	    (folio_test_large(folio) && folio_test_has_hwpoisoned(folio))) {
+		copy->ret = -EHWPOISON;
+	} else {
+		copy->placing.here = folio_nid(folio);
+		copy->placing.overwrite = folio_order(folio) == DVSM_CHUNK_ORDER;
+		copy->ret = dvsm_folio_copy_to(copy, folio);
+	}
+	return copy->ret;
+}
+
+/**
+ * dvsm_store_copy_chunk - Copy a chunk from one page cache to another.
+ * @target: to where; has no folio at this chunk
+ * @source: from where
+ * @chunk: the chunk; nobody writes to it
+ *
+ * Context: may sleep; the chunk's mutex held, or the family locked for writing.
+ * Return: 0; -ENOMEM, -ENOSPC, -EHWPOISON, -EINTR, with nothing left behind.
+ */
+int dvsm_store_copy_chunk(struct dvsm_region *target, struct dvsm_region *source, u64 chunk)
+{
+	struct dvsm_copy copy = {
+		.target = target,
+		.written = source->flags & DVSM_REGION_F_REGISTRABLE,
+	};
+
+	dvsm_store_walk_chunk(source, chunk, dvsm_folio_copy, &copy);
+	if (copy.ret)
+		dvsm_store_empty_chunk(target, chunk);
+	return copy.ret;
 }
 
 /*

@@ -118,6 +118,89 @@ TRACE_EVENT(dvsm_folio_move,
 		  __entry->order, __entry->from, __entry->to)
 );
 
+TRACE_EVENT(dvsm_share_break,
+	TP_PROTO(u64 id, u64 chunk, bool keep),
+	TP_ARGS(id, chunk, keep),
+	TP_STRUCT__entry(
+		__field(u64, id)
+		__field(u64, chunk)
+		__field(bool, keep)
+	),
+	TP_fast_assign(
+		__entry->id = id;
+		__entry->chunk = chunk;
+		__entry->keep = keep;
+	),
+	TP_printk("region=%llu chunk=%llu %s", __entry->id, __entry->chunk,
+		  __entry->keep ? "others-copied" : "copied")
+);
+
+TRACE_EVENT(dvsm_snapshot_lost,
+	TP_PROTO(u64 id, u64 chunk, int error),
+	TP_ARGS(id, chunk, error),
+	TP_STRUCT__entry(
+		__field(u64, id)
+		__field(u64, chunk)
+		__field(int, error)
+	),
+	TP_fast_assign(
+		__entry->id = id;
+		__entry->chunk = chunk;
+		__entry->error = error;
+	),
+	TP_printk("region=%llu chunk=%llu error=%d", __entry->id, __entry->chunk, __entry->error)
+);
+
+TRACE_EVENT(dvsm_snapshot_take,
+	TP_PROTO(u64 id, u64 snapshot, u64 first, u64 last, int error),
+	TP_ARGS(id, snapshot, first, last, error),
+	TP_STRUCT__entry(
+		__field(u64, id)
+		__field(u64, snapshot)
+		__field(u64, first)
+		__field(u64, last)
+		__field(int, error)
+	),
+	TP_fast_assign(
+		__entry->id = id;
+		__entry->snapshot = snapshot;
+		__entry->first = first;
+		__entry->last = last;
+		__entry->error = error;
+	),
+	TP_printk("region=%llu snapshot=%llu chunks=%llu-%llu error=%d", __entry->id,
+		  __entry->snapshot, __entry->first, __entry->last, __entry->error)
+);
+
+DECLARE_EVENT_CLASS(dvsm_snapshot_return,
+	TP_PROTO(u64 id, u64 snapshot, u64 length, int error),
+	TP_ARGS(id, snapshot, length, error),
+	TP_STRUCT__entry(
+		__field(u64, id)
+		__field(u64, snapshot)
+		__field(u64, length)
+		__field(int, error)
+	),
+	TP_fast_assign(
+		__entry->id = id;
+		__entry->snapshot = snapshot;
+		__entry->length = length;
+		__entry->error = error;
+	),
+	TP_printk("region=%llu snapshot=%llu bytes=%llu error=%d", __entry->id,
+		  __entry->snapshot, __entry->length, __entry->error)
+);
+
+DEFINE_EVENT(dvsm_snapshot_return, dvsm_snapshot_restore,
+	TP_PROTO(u64 id, u64 snapshot, u64 length, int error),
+	TP_ARGS(id, snapshot, length, error)
+);
+
+DEFINE_EVENT(dvsm_snapshot_return, dvsm_snapshot_merge,
+	TP_PROTO(u64 id, u64 snapshot, u64 length, int error),
+	TP_ARGS(id, snapshot, length, error)
+);
+
 #endif /* DVSM_TRACE_H */
 
 #undef TRACE_INCLUDE_PATH

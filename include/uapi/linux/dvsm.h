@@ -26,6 +26,8 @@
  *   EPERM       the caller lacks a privilege
  *   ENOENT      no such object
  *   EEXIST      there is one already
+ *   EAGAIN      both sides wrote: nothing was changed, look and try again
+ *   EIO         contents of a snapshot that were lost: a copy could not be had
  *   EBUSY       pinned, or referenced by somebody who cannot be waited for
  *   ENOSPC      a dvsm limit is reached: of the caller's user or of the device
  *   ENOMEM      the machine, the cgroup or RLIMIT_MEMLOCK has no more memory
@@ -57,6 +59,7 @@
 #define DVSM_FEATURE_IMPLICIT_REGION	(1ULL << 1)	/* mmap of the device */
 #define DVSM_FEATURE_PINNED		(1ULL << 2)
 #define DVSM_FEATURE_POLICY		(1ULL << 3)	/* node policies at creation */
+#define DVSM_FEATURE_SNAPSHOT		(1ULL << 5)
 #define DVSM_FEATURE_FIXED_BUFFERS	(1ULL << 4)	/* io_uring takes registrable regions */
 
 /*
@@ -177,6 +180,11 @@ struct dvsm_region_create {
  * @out_nr_misses: allocations that got another node than asked for
  * @out_nr_failures: faults answered with SIGBUS
  * @out_nr_moved: folios that moved between nodes
+ * @out_parent_id: number of the region that a snapshot was taken from, or 0
+ * @out_shared: those of the resident bytes that others read too
+ * @out_copied: bytes that were copied to this region because of a write
+ * @out_nr_cow_faults: writes of this region that had to break a sharing
+ * @out_nr_lost: chunks of this snapshot that were lost for want of memory
  */
 struct dvsm_region_info {
 	__u32 size;
@@ -197,6 +205,11 @@ struct dvsm_region_info {
 	__aligned_u64 out_nr_misses;
 	__aligned_u64 out_nr_failures;
 	__aligned_u64 out_nr_moved;
+	__aligned_u64 out_parent_id;
+	__aligned_u64 out_shared;
+	__aligned_u64 out_copied;
+	__aligned_u64 out_nr_cow_faults;
+	__aligned_u64 out_nr_lost;
 };
 #define DVSM_IOC_REGION_INFO	_IO(DVSM_IOC_MAGIC, 0x10)
 
@@ -361,5 +374,161 @@ struct dvsm_region_reopen {
 	__u32 flags;
 };
 #define DVSM_IOC_REGION_REOPEN	_IO(DVSM_IOC_MAGIC, 0x15)
+
+/* A range of a region, in bytes. */
+struct dvsm_range {
+	__aligned_u64 offset;
+	__aligned_u64 length;
+};
+
+/*
+ * struct dvsm_region_unshare - give a range folios that nobody else reads.
+ *
+ * For before long I/O or registration. Counts as a write to what was shared.
+ * Needs a descriptor opened for writing.
+ *
+ * @size: sizeof(struct dvsm_region_unshare)
+ * @flags: none, 0
+ * @offset: start of the range, a multiple of the page
+ * @length: of the range, a multiple of the page; 0 means to the region's end
+ * @out_unshared: bytes that were shared; written in error too
+ */
+struct dvsm_region_unshare {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+	__aligned_u64 out_unshared;
+};
+#define DVSM_IOC_REGION_UNSHARE	_IO(DVSM_IOC_MAGIC, 0x16)
+
+/*
+ * struct dvsm_region_diff - where two regions of a family read other contents.
+ *
+ * On a region. Chunk by chunk, without reading memory: a chunk is in the answer
+ * if the two do not share it and at least one of them has written there, even if
+ * the bytes are equal. Costs by chunks that have memory. Called again with
+ * @offset set to @out_next until @out_next is the end of the range.
+ *
+ * @size: sizeof(struct dvsm_region_diff)
+ * @flags: none, 0
+ * @offset: start of the range, rounded down to a chunk
+ * @length: of the range; 0 means to the region's end
+ * @ranges: pointer to an array of struct dvsm_range
+ * @nr_ranges: elements of the array, more than 0
+ * @other: descriptor of a snapshot of the region, of its parent, or of another
+ *   snapshot of that; EINVAL if the two have nothing in common
+ * @out_next: where the next call goes on, or the end of the range
+ * @out_nr_ranges: elements that were written, in order, none adjacent
+ * @reserved: 0
+ */
+struct dvsm_region_diff {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+	__aligned_u64 ranges;
+	__u32 nr_ranges;
+	__s32 other;
+	__aligned_u64 out_next;
+	__u32 out_nr_ranges;
+	__u32 reserved;
+};
+#define DVSM_IOC_REGION_DIFF	_IO(DVSM_IOC_MAGIC, 0x17)
+
+#define DVSM_SNAPSHOT_F_READ_ONLY	(1U << 0)	/* the descriptor cannot write */
+
+/*
+ * struct dvsm_snapshot_take - make a region with the contents of another one.
+ *
+ * On a region, with a descriptor opened for writing. The new descriptor is
+ * returned. The two share all memory until one of them writes; a chunk that
+ * somebody may be writing to past the page tables (a device, O_DIRECT), and every
+ * chunk of a registrable region, is copied at once.
+ *
+ * The snapshot holds, for every aligned 8-byte word, what it held at one moment
+ * during the call, and all words as of the moment at which the call holds off
+ * writers: a write that happened before it is in, one that happened after is not.
+ * What a device writes meanwhile may be in or not.
+ *
+ * The snapshot has the parent's length and offsets; outside the given range it is
+ * empty. Its creator pays for copies that are made for it. When one cannot be had
+ * while the parent is written to, the snapshot loses that chunk: SIGBUS and EIO.
+ *
+ * @size: sizeof(struct dvsm_snapshot_take)
+ * @flags: DVSM_SNAPSHOT_F_READ_ONLY
+ * @offset: start of the range, a multiple of DVSM_CHUNK_SIZE
+ * @length: of the range, a multiple of DVSM_CHUNK_SIZE or to the region's end;
+ *   0 means to the region's end
+ * @granularity: bytes that a write copies; 0 or DVSM_CHUNK_SIZE, else EOPNOTSUPP
+ * @label: as in struct dvsm_region_create
+ */
+struct dvsm_snapshot_take {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+	__aligned_u64 granularity;
+	__u8 label[DVSM_NAME_MAX];
+};
+#define DVSM_IOC_SNAPSHOT_TAKE	_IO(DVSM_IOC_MAGIC, 0x20)
+
+/*
+ * struct dvsm_snapshot_restore - give a region a snapshot's contents again.
+ *
+ * On the region that the snapshot was taken from, with a descriptor opened for
+ * writing. All who map the region see the snapshot's contents from then on; the
+ * two share them. Costs by chunks that differ; copies nothing. EBUSY if a device
+ * may be writing to the snapshot; EOPNOTSUPP on a registrable region.
+ *
+ * @size: sizeof(struct dvsm_snapshot_restore)
+ * @flags: none, 0
+ * @snapshot: its descriptor; EINVAL if it is not one of this region
+ * @reserved: 0
+ * @out_restored: bytes that differed
+ */
+struct dvsm_snapshot_restore {
+	__u32 size;
+	__u32 flags;
+	__s32 snapshot;
+	__u32 reserved;
+	__aligned_u64 out_restored;
+};
+#define DVSM_IOC_SNAPSHOT_RESTORE _IO(DVSM_IOC_MAGIC, 0x21)
+
+#define DVSM_MERGE_F_SNAPSHOT_WINS	(1U << 0)
+#define DVSM_MERGE_F_PARENT_WINS	(1U << 1)
+
+/*
+ * struct dvsm_snapshot_merge - put what a snapshot wrote into its parent.
+ *
+ * On the region that the snapshot was taken from, with a descriptor opened for
+ * writing. Chunks that the snapshot has written since it was taken, or since it
+ * was last merged, become the parent's, for all who map it. Chunks that both have
+ * written are conflicts: without a flag nothing is changed and the answer is
+ * EAGAIN. Costs by chunks of the snapshot; copies nothing. EBUSY if a device may
+ * be writing to the snapshot; EOPNOTSUPP on a registrable region.
+ *
+ * @size: sizeof(struct dvsm_snapshot_merge)
+ * @flags: one of DVSM_MERGE_F_, or none
+ * @snapshot: its descriptor; EINVAL if it is not one of this region
+ * @nr_conflicts: elements of the array
+ * @conflicts: pointer to an array of struct dvsm_range
+ * @out_nr_conflicts: conflicting ranges; more than @nr_conflicts means that only
+ *   the first were written; written with EAGAIN too
+ * @reserved: 0
+ * @out_merged: bytes that became the parent's
+ */
+struct dvsm_snapshot_merge {
+	__u32 size;
+	__u32 flags;
+	__s32 snapshot;
+	__u32 nr_conflicts;
+	__aligned_u64 conflicts;
+	__u32 out_nr_conflicts;
+	__u32 reserved;
+	__aligned_u64 out_merged;
+};
+#define DVSM_IOC_SNAPSHOT_MERGE	_IO(DVSM_IOC_MAGIC, 0x22)
 
 #endif /* _UAPI_LINUX_DVSM_H */

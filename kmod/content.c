@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What a region reads and writes: its own page cache, or a share's.
+ *
+ * Most chunks have no link and are found without a lock but the family's. A
+ * chunk with a link is looked up with its mutex held, because another member may
+ * be breaking away from the share.
+ */
+#include <linux/pagemap.h>
+#include <linux/sched/signal.h>
+
+#include "dvsm.h"
+
+/* Whose page cache holds what @region reads at @chunk; NULL if that was lost. */
+static struct dvsm_region *dvsm_content_store_locked(struct dvsm_region *region, u64 chunk,
+						     bool *shared)
+{
+	struct dvsm_link *link = xa_load(&region->links, chunk);
+
+	*shared = dvsm_link_is_shared(link);
+	return link && link->content ? link->content->store : region;
+}
+
+static struct folio *dvsm_content_get_locked(struct dvsm_region *region, pgoff_t index,
+					     const struct dvsm_placing *placing, bool write,
+					     bool *allocated)
+{
+	u64 chunk = dvsm_page_chunk(index);
+	struct dvsm_link *link = xa_load(&region->links, chunk);
+	struct dvsm_region *store;
+	bool shared;
+	int ret;
+
+	if (write && link && link->content) {
+		ret = dvsm_share_break(link);
+		if (ret)
+			return ERR_PTR(ret);
+	}
+	store = dvsm_content_store_locked(region, chunk, &shared);
+	if (!store)
+		return ERR_PTR(-EIO);
+	return dvsm_store_get_locked(store, index, placing, allocated);
+}
+
+/**
+ * dvsm_content_get - Find or allocate the folio that holds a page.
+ * @region: the region
+ * @index: the page, below region->nr_pages
+ * @placing: on whose behalf to allocate
+ * @write: make it one that nobody else reads
+ * @allocated: set if a folio was allocated for a hole; NULL if that is of no
+ *	interest
+ *
+ * Context: may sleep; the family is locked for reading.
+ * Return: the folio, locked and with a reference; -ENOMEM, also for a cgroup's
+ * limit; -EDQUOT for RLIMIT_MEMLOCK; -ENOSPC for a dvsm limit; -EIO for contents
+ * that were lost.
+ */
+struct folio *dvsm_content_get(struct dvsm_region *region, pgoff_t index,
+			       const struct dvsm_placing *placing, bool write, bool *allocated)
+{
+	u64 chunk = dvsm_page_chunk(index);
+	struct mutex *mutex;
+	struct folio *folio;
+
+	/* Nobody makes a link for us while the family is locked for reading. */
+	if (!xa_load(&region->links, chunk))
+		return dvsm_store_get(region, index, placing, allocated);
+
+	mutex = dvsm_store_chunk_mutex(region->family, chunk);
+	mutex_lock(mutex);
+	folio = dvsm_content_get_locked(region, index, placing, write, allocated);
+	mutex_unlock(mutex);
+	return folio;
+}
+
+/**
+ * dvsm_content_peek - Find the folio that holds a page, for reading.
+ * @region: the region
+ * @index: the page
+ *
+ * While the reference is held the page shows what the region held when it was
+ * taken or, in a region that is written to, something later.
+ *
+ * Context: may sleep; no dvsm lock held.
+ * Return: the folio with a reference, NULL for a hole; -EIO for contents that
+ * were lost.
+ */
+struct folio *dvsm_content_peek(struct dvsm_region *region, pgoff_t index)
+{
+	u64 chunk = dvsm_page_chunk(index);
+	struct mutex *mutex = dvsm_store_chunk_mutex(region->family, chunk);
+	struct dvsm_region *store = region;
+	struct folio *folio = NULL;
+	bool shared;
+
+	down_read(&region->family->lock);
+	if (xa_load(&region->links, chunk)) {
+		mutex_lock(mutex);
+		store = dvsm_content_store_locked(region, chunk, &shared);
+		if (store)
+			folio = filemap_get_folio(store->inode->i_mapping, index);
+		mutex_unlock(mutex);
+	} else {
+		folio = filemap_get_folio(region->inode->i_mapping, index);
+	}
+	up_read(&region->family->lock);
+	if (!store)
+		return ERR_PTR(-EIO);
+	return IS_ERR(folio) ? NULL : folio;
+}
+
+/**
+ * dvsm_content_next_chunk - Find the next chunk that may have memory.
+ * @region: the region
+ * @chunk: where to start
+ *
+ * Context: any.
+ * Return: the chunk, @chunk or later; ULONG_MAX if there is none.
+ */
+u64 dvsm_content_next_chunk(struct dvsm_region *region, u64 chunk)
+{
+	pgoff_t own = dvsm_store_next(region, chunk << DVSM_CHUNK_ORDER);
+	unsigned long linked = chunk;
+
+	if (!xa_find(&region->links, &linked, ULONG_MAX, XA_PRESENT))
+		linked = ULONG_MAX;
+	if (own >= region->nr_pages)
+		return linked;
+	return min_t(u64, dvsm_page_chunk(own), linked);
+}
+
+struct dvsm_content_walk {
+	bool (*fn)(struct folio *folio, bool shared, void *arg);
+	void *arg;
+	bool shared;
+};
+
+static bool dvsm_content_walk_folio(struct folio *folio, void *arg)
+{
+	struct dvsm_content_walk *walk = arg;
+
+	return walk->fn(folio, walk->shared, walk->arg);
+}
+
+/**
+ * dvsm_content_walk - Look at the folios that a region reads, in order.
+ * @region: the region
+ * @start: first page
+ * @end: the page after the last
+ * @fn: called with each folio, which is referenced, and whether others share it;
+ *	stops the walk with true; must not sleep for long
+ * @arg: handed to @fn
+ *
+ * Context: may sleep; no dvsm lock held.
+ * Return: whether @fn stopped the walk.
+ */
+bool dvsm_content_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
+		       bool (*fn)(struct folio *folio, bool shared, void *arg), void *arg)
+{
+	struct dvsm_content_walk walk = { .fn = fn, .arg = arg };
+	bool stop = false;
+	u64 chunk;
+
+	if (xa_empty(&region->links))
+		return dvsm_store_walk(region, start, end, dvsm_content_walk_folio, &walk);
+
+	while (!stop && start < end && !fatal_signal_pending(current)) {
+		struct mutex *mutex;
+		struct dvsm_region *store;
+
+		chunk = dvsm_content_next_chunk(region, dvsm_page_chunk(start));
+		if (chunk >= dvsm_page_chunk(end + DVSM_CHUNK_PAGES - 1))
+			break;
+		start = max_t(u64, start, chunk << DVSM_CHUNK_ORDER);
+		mutex = dvsm_store_chunk_mutex(region->family, chunk);
+		down_read(&region->family->lock);
+		mutex_lock(mutex);
+		store = dvsm_content_store_locked(region, chunk, &walk.shared);
+		if (store)
+			stop = dvsm_store_walk(store, start,
+					       min_t(u64, end, (chunk + 1) << DVSM_CHUNK_ORDER),
+					       dvsm_content_walk_folio, &walk);
+		mutex_unlock(mutex);
+		up_read(&region->family->lock);
+		start = (chunk + 1) << DVSM_CHUNK_ORDER;
+	}
+	return stop;
+}
+
+static bool dvsm_content_first(struct folio *folio, bool shared, void *arg)
+{
+	*(pgoff_t *)arg = folio->index;
+	return true;
+}
+
+/**
+ * dvsm_content_next - Find the next page that has memory.
+ * @region: the region
+ * @index: where to start
+ *
+ * Context: may sleep; no dvsm lock held.
+ * Return: the page, @index or later; region->nr_pages if there is none.
+ */
+pgoff_t dvsm_content_next(struct dvsm_region *region, pgoff_t index)
+{
+	pgoff_t found = region->nr_pages;
+
+	dvsm_content_walk(region, index, region->nr_pages, dvsm_content_first, &found);
+	return max(found, index);
+}
+
+/**
+ * dvsm_content_make_hole - Let a region read nothing at a chunk.
+ * @region: the region
+ * @chunk: the chunk
+ *
+ * Context: the family is locked for writing.
+ * Return: 0 or -ENOMEM.
+ */
+int dvsm_content_make_hole(struct dvsm_region *region, u64 chunk)
+{
+	struct dvsm_link *link = xa_load(&region->links, chunk);
+	struct dvsm_share *share = link ? link->content : NULL;
+
+	lockdep_assert_held_write(&region->family->lock);
+
+	if (!share) {
+		dvsm_store_settle_chunk(region, chunk);
+		dvsm_store_unmap_chunk(region, chunk);
+		dvsm_store_empty_chunk(region, chunk);
+		return 0;
+	}
+	if (share->store)
+		dvsm_store_settle_chunk(share->store, chunk);
+	dvsm_store_unmap_chunk(region, chunk);
+	if (link->lent && (link->lent != share || share->nr_members > 1))
+		return dvsm_share_leave_to_hole(link);
+	dvsm_share_leave(link);
+	return 0;
+}
+
+/*
+ * [start, end) is a part of one chunk. Returns pages that were freed, or an
+ * error.
+ */
+static long dvsm_content_discard_part(struct dvsm_region *region, u64 chunk, loff_t start,
+				      loff_t end)
+{
+	struct dvsm_link *link = xa_load(&region->links, chunk);
+	struct dvsm_region *store;
+	bool shared;
+	int ret;
+
+	if (link && link->content) {
+		ret = dvsm_share_break(link);
+		if (ret)
+			return ret;
+		dvsm_store_settle_chunk(region, chunk);
+		dvsm_store_unmap_chunk(region, chunk);
+	}
+	store = dvsm_content_store_locked(region, chunk, &shared);
+	return dvsm_store_discard(store, start, end);
+}
+
+static bool dvsm_content_count(struct folio *folio, void *arg)
+{
+	*(unsigned long *)arg += folio_nr_pages(folio);
+	return false;
+}
+
+static long dvsm_content_discard_chunk(struct dvsm_region *region, u64 chunk)
+{
+	pgoff_t start = chunk << DVSM_CHUNK_ORDER;
+	unsigned long nr_pages = 0;
+	struct dvsm_region *store;
+	bool shared;
+	int ret;
+
+	store = dvsm_content_store_locked(region, chunk, &shared);
+	if (store)
+		dvsm_store_walk(store, start, start + DVSM_CHUNK_PAGES, dvsm_content_count,
+				&nr_pages);
+	ret = dvsm_content_make_hole(region, chunk);
+	return ret ? ret : nr_pages;
+}
+
+/**
+ * dvsm_content_discard - Make a range read as zeroes and give its memory back.
+ * @region: the region
+ * @start: first byte
+ * @end: the byte after the last, above @start
+ * @nr_pages: what the region no longer reads is added to it
+ *
+ * Context: may sleep; the family is locked for writing.
+ * Return: 0; where others share the memory -ENOMEM or -ENOSPC for what has to
+ * be copied.
+ */
+int dvsm_content_discard(struct dvsm_region *region, loff_t start, loff_t end,
+			 unsigned long *nr_pages)
+{
+	if (xa_empty(&region->links)) {
+		*nr_pages += dvsm_store_discard(region, start, end);
+		return 0;
+	}
+	while (start < end) {
+		u64 chunk = start >> DVSM_CHUNK_SHIFT;
+		loff_t first = (loff_t)chunk << DVSM_CHUNK_SHIFT;
+		loff_t last = min_t(loff_t, first + DVSM_CHUNK_SIZE, region->length);
+		long done;
+
+		if (start == first && end >= last)
+			done = dvsm_content_discard_chunk(region, chunk);
+		else
+			done = dvsm_content_discard_part(region, chunk, start, min(end, last));
+		if (done < 0)
+			return done;
+		*nr_pages += done;
+		start = last;
+	}
+	return 0;
+}

@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Random histories of regions and snapshots against plain memory.
+ *
+ * A member is a region with a model: a few words of every page, and for every
+ * chunk the number of its contents, which is new with each write and 0 for
+ * memory that was never written. Everything that the module may answer follows
+ * from these: what is read, where two members differ, what a merge changes, when
+ * it refuses. After each step some words are compared, now and then all of them,
+ * by mapping and by read().
+ *
+ * DVSM_SEED and DVSM_STEPS choose the history.
+ */
+#include "snapshot.h"
+
+#define NR_CHUNKS	4
+#define TAIL_PAGES	3
+#define NR_PAGES	(NR_CHUNKS * CHUNK_PAGES + TAIL_PAGES)
+#define LENGTH		((size_t)NR_PAGES * PAGE)
+#define ALL_CHUNKS	(NR_CHUNKS + 1)
+/*
+ * The tail is made of small folios. A small folio may have a passing reference,
+ * which the module has to take for a writer's: then it is copied when a snapshot
+ * is taken, and counts as written by the parent.
+ */
+#define TAIL		NR_CHUNKS
+#define NR_WORDS	3
+#define NR_MEMBERS	6
+
+static const size_t word_at[NR_WORDS] = { 0, 2040, PAGE - 8 };
+
+struct member {
+	int fd;				/* -1: not in use */
+	__u64 id;			/* to be known as a parent */
+	__u64 parent;
+	char *map[2];
+	__u64 words[NR_PAGES][NR_WORDS];
+	__u64 contents[ALL_CHUNKS];
+	__u64 base[ALL_CHUNKS];
+};
+
+static struct member members[NR_MEMBERS];
+static __u64 state;
+static __u64 last_contents;
+static __u64 last_id;
+static unsigned long step;
+static const char *action;
+
+static __u64 draw(__u64 below)
+{
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return (state >> 11) % below;
+}
+
+static void fail(const char *what)
+{
+	ksft_print_msg("step %lu, %s: %s (errno %d)\n", step, action, what, errno);
+	exit(KSFT_FAIL);
+}
+
+static void check(bool good, const char *what)
+{
+	if (!good)
+		fail(what);
+}
+
+static size_t chunk_of(size_t page)
+{
+	return page / CHUNK_PAGES;
+}
+
+static void member_map(struct member *m)
+{
+	for (int i = 0; i < 2; i++) {
+		m->map[i] = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd, 0);
+		check(m->map[i] != MAP_FAILED, "mmap");
+	}
+}
+
+static void member_end(struct member *m)
+{
+	int order = draw(2);
+
+	if (order)
+		close(m->fd);
+	munmap(m->map[0], LENGTH);
+	munmap(m->map[1], LENGTH);
+	if (!order)
+		close(m->fd);
+	m->fd = -1;
+}
+
+static void member_check_word(struct member *m, size_t page, int word)
+{
+	size_t offset = page * PAGE + word_at[word];
+	__u64 seen = 0;
+
+	if (draw(4)) {
+		seen = *(volatile __u64 *)(m->map[draw(2)] + offset);
+		if (seen == m->words[page][word])
+			return;
+	} else {
+		check(pread(m->fd, &seen, 8, offset) == 8, "pread");
+		if (seen == m->words[page][word])
+			return;
+	}
+	ksft_print_msg("member %td page %zu word %d: %llx, not %llx\n", m - members, page, word,
+		       (unsigned long long)seen, (unsigned long long)m->words[page][word]);
+	fail("wrong word");
+}
+
+static void member_check_all(struct member *m)
+{
+	for (size_t page = 0; page < NR_PAGES; page++)
+		for (int word = 0; word < NR_WORDS; word++)
+			member_check_word(m, page, word);
+}
+
+static struct member *pick(void)
+{
+	struct member *m;
+
+	do {
+		m = &members[draw(NR_MEMBERS)];
+	} while (m->fd < 0);
+	return m;
+}
+
+static struct member *pick_free(void)
+{
+	for (int i = 0; i < NR_MEMBERS; i++)
+		if (members[i].fd < 0)
+			return &members[i];
+	return NULL;
+}
+
+static void write_by_child(struct member *m, size_t offset, __u64 value)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		*(volatile __u64 *)(m->map[draw(2)] + offset) = value;
+		_exit(0);
+	}
+	check(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0, "child");
+}
+
+static void do_write(struct member *m)
+{
+	size_t page = draw(NR_PAGES);
+	unsigned int nr = 1 + draw(5);
+
+	action = "write";
+	for (; nr && page < NR_PAGES; nr--, page++) {
+		int word = draw(NR_WORDS);
+		size_t offset = page * PAGE + word_at[word];
+		__u64 value = state | 1;
+
+		switch (draw(8)) {
+		case 0:
+			check(pwrite(m->fd, &value, 8, offset) == 8, "pwrite");
+			break;
+		case 1:
+			write_by_child(m, offset, value);
+			break;
+		default:
+			*(volatile __u64 *)(m->map[draw(2)] + offset) = value;
+		}
+		m->words[page][word] = value;
+		m->contents[chunk_of(page)] = ++last_contents;
+	}
+}
+
+static void do_take(struct member *m)
+{
+	struct member *s = pick_free();
+	size_t first = 0, end = ALL_CHUNKS;
+
+	action = "take";
+	if (!s)
+		return;
+	if (!draw(4)) {
+		first = draw(NR_CHUNKS);
+		end = first + 1 + draw(ALL_CHUNKS - first);
+	}
+	s->fd = snapshot_take_range(m->fd, first * CHUNK,
+				    end == ALL_CHUNKS ? 0 : (end - first) * CHUNK, 0);
+	check(s->fd >= 0, "take");
+	s->parent = m->id;
+	s->id = ++last_id;
+	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++) {
+		bool in = chunk >= first && chunk < end;
+
+		s->contents[chunk] = in ? m->contents[chunk] : 0;
+		s->base[chunk] = s->contents[chunk];
+	}
+	for (size_t page = 0; page < NR_PAGES; page++) {
+		bool in = chunk_of(page) >= first && chunk_of(page) < end;
+
+		for (int word = 0; word < NR_WORDS; word++)
+			s->words[page][word] = in ? m->words[page][word] : 0;
+	}
+	member_map(s);
+}
+
+static void copy_chunk(struct member *to, const struct member *from, size_t chunk)
+{
+	for (size_t page = 0; page < NR_PAGES; page++)
+		if (chunk_of(page) == chunk)
+			memcpy(to->words[page], from->words[page], sizeof(to->words[page]));
+	to->contents[chunk] = from->contents[chunk];
+}
+
+static struct member *parent_of(const struct member *s)
+{
+	for (int i = 0; i < NR_MEMBERS; i++)
+		if (members[i].fd >= 0 && members[i].id == s->parent)
+			return &members[i];
+	return NULL;
+}
+
+static void do_restore(struct member *s)
+{
+	struct dvsm_snapshot_restore arg = { .size = sizeof(arg), .snapshot = s->fd };
+	struct member *m = parent_of(s);
+
+	action = "restore";
+	if (!m)
+		return;
+	check(ioctl(m->fd, DVSM_IOC_SNAPSHOT_RESTORE, &arg) == 0, "restore");
+	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++)
+		copy_chunk(m, s, chunk);
+}
+
+static bool is_in(const struct dvsm_range *ranges, unsigned int nr, size_t chunk)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		if (ranges[i].offset <= chunk * CHUNK &&
+		    chunk * CHUNK < ranges[i].offset + ranges[i].length)
+			return true;
+	return false;
+}
+
+static void do_merge(struct member *s)
+{
+	static const __u32 flags[] = { 0, 0, DVSM_MERGE_F_SNAPSHOT_WINS,
+				       DVSM_MERGE_F_PARENT_WINS };
+	struct dvsm_range ranges[ALL_CHUNKS] = {};
+	struct dvsm_snapshot_merge arg = {
+		.size = sizeof(arg),
+		.flags = flags[draw(4)],
+		.snapshot = s->fd,
+		.nr_conflicts = ALL_CHUNKS,
+		.conflicts = (unsigned long)ranges,
+	};
+	struct member *m = parent_of(s);
+	unsigned int nr_conflicts = 0, nr_reported = 0;
+	int ret;
+
+	action = "merge";
+	if (!m)
+		return;
+	ret = ioctl(m->fd, DVSM_IOC_SNAPSHOT_MERGE, &arg);
+	if (m->contents[TAIL] == s->base[TAIL] && is_in(ranges, arg.out_nr_conflicts, TAIL))
+		m->contents[TAIL] = ++last_contents;
+	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++)
+		nr_conflicts += s->contents[chunk] != s->base[chunk] &&
+				m->contents[chunk] != s->base[chunk];
+	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++)
+		nr_reported += is_in(ranges, arg.out_nr_conflicts, chunk);
+	check(nr_reported == nr_conflicts, "number of conflicts");
+	if (nr_conflicts && !arg.flags) {
+		check(ret == -1 && errno == EAGAIN, "merge with conflicts");
+		return;
+	}
+	check(ret == 0, "merge");
+	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++) {
+		bool theirs = m->contents[chunk] != s->base[chunk];
+
+		if (s->contents[chunk] == s->base[chunk])
+			continue;
+		if (theirs && arg.flags == DVSM_MERGE_F_PARENT_WINS)
+			continue;
+		copy_chunk(m, s, chunk);
+		s->base[chunk] = s->contents[chunk];
+	}
+}
+
+static void do_discard(struct member *m)
+{
+	size_t first = draw(NR_PAGES), nr = 1 + draw(draw(2) ? CHUNK_PAGES : 8);
+	struct dvsm_region_discard arg = { .size = sizeof(arg) };
+
+	action = "discard";
+	if (draw(2))
+		first -= first % CHUNK_PAGES;
+	if (!draw(3))
+		nr = CHUNK_PAGES;
+	if (first + nr > NR_PAGES)
+		nr = NR_PAGES - first;
+	arg.offset = first * PAGE;
+	arg.length = nr * PAGE;
+	check(ioctl(m->fd, DVSM_IOC_REGION_DISCARD, &arg) == 0, "discard");
+	for (size_t page = first; page < first + nr; page++) {
+		size_t chunk = chunk_of(page), start = chunk * CHUNK_PAGES;
+		size_t end = start + CHUNK_PAGES < NR_PAGES ? start + CHUNK_PAGES : NR_PAGES;
+
+		memset(m->words[page], 0, sizeof(m->words[page]));
+		if (start >= first && end <= first + nr)
+			m->contents[chunk] = 0;
+		else if (m->contents[chunk])
+			m->contents[chunk] = ++last_contents;
+	}
+}
+
+static void do_diff(struct member *a)
+{
+	struct dvsm_range ranges[ALL_CHUNKS] = {};
+	struct member *b = pick();
+	struct dvsm_region_diff arg = {
+		.size = sizeof(arg),
+		.ranges = (unsigned long)ranges,
+		.nr_ranges = ALL_CHUNKS,
+		.other = b->fd,
+	};
+
+	action = "diff";
+	if (a == b)
+		return;
+	check(ioctl(a->fd, DVSM_IOC_REGION_DIFF, &arg) == 0, "diff");
+	check(arg.out_next == LENGTH, "end of diff");
+	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++) {
+		bool differ = is_in(ranges, arg.out_nr_ranges, chunk);
+
+		if (differ == (a->contents[chunk] != b->contents[chunk]))
+			continue;
+		if (differ && chunk == TAIL)
+			continue;
+		ksft_print_msg("chunk %zu of %td and %td: %llu %llu\n", chunk, a - members,
+			       b - members, (unsigned long long)a->contents[chunk],
+			       (unsigned long long)b->contents[chunk]);
+		fail("diff is wrong");
+	}
+}
+
+static void do_unshare(struct member *m)
+{
+	struct dvsm_region_unshare arg = { .size = sizeof(arg) };
+
+	action = "unshare";
+	check(ioctl(m->fd, DVSM_IOC_REGION_UNSHARE, &arg) == 0, "unshare");
+	/* It counts as a write to whatever was shared. */
+	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++)
+		for (int i = 0; i < NR_MEMBERS; i++)
+			if (members[i].fd >= 0 && &members[i] != m && m->contents[chunk] &&
+			    members[i].contents[chunk] == m->contents[chunk]) {
+				m->contents[chunk] = ++last_contents;
+				break;
+			}
+}
+
+static void do_populate(struct member *m)
+{
+	struct dvsm_region_populate arg = { .size = sizeof(arg) };
+
+	action = "populate";
+	check(ioctl(m->fd, DVSM_IOC_REGION_POPULATE, &arg) == 0, "populate");
+}
+
+static void do_remap(struct member *m)
+{
+	action = "remap";
+	munmap(m->map[0], LENGTH);
+	m->map[0] = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd, 0);
+	check(m->map[0] != MAP_FAILED, "mmap");
+}
+
+static unsigned int nr_open(void)
+{
+	unsigned int nr = 0;
+
+	for (int i = 0; i < NR_MEMBERS; i++)
+		nr += members[i].fd >= 0;
+	return nr;
+}
+
+static void one_step(void)
+{
+	struct member *m = pick();
+
+	switch (draw(20)) {
+	case 0 ... 8:
+		do_write(m);
+		break;
+	case 9 ... 11:
+		do_take(m);
+		break;
+	case 12:
+		do_restore(m);
+		break;
+	case 13 ... 14:
+		do_merge(m);
+		break;
+	case 15:
+		do_discard(m);
+		break;
+	case 16:
+		do_diff(m);
+		break;
+	case 17:
+		action = "close";
+		if (nr_open() > 1)
+			member_end(m);
+		break;
+	case 18:
+		draw(4) ? do_remap(m) : do_populate(m);
+		break;
+	default:
+		if (!draw(4))
+			do_unshare(m);
+	}
+	for (int i = 0; i < 4; i++)
+		member_check_word(pick(), draw(NR_PAGES), draw(NR_WORDS));
+}
+
+static unsigned long from_env(const char *name, unsigned long otherwise)
+{
+	const char *value = getenv(name);
+
+	return value ? strtoul(value, NULL, 0) : otherwise;
+}
+
+TEST(random_histories_match_plain_memory)
+{
+	unsigned long nr_steps = from_env("DVSM_STEPS", 4000);
+	unsigned long seed = from_env("DVSM_SEED", time(NULL) ^ getpid());
+
+	state = seed * 0x9e3779b97f4a7c15ull | 1;
+	ksft_print_msg("DVSM_SEED=%lu DVSM_STEPS=%lu\n", seed, nr_steps);
+	for (int i = 0; i < NR_MEMBERS; i++)
+		members[i].fd = -1;
+	members[0].fd = region_create(LENGTH, 0);
+	ASSERT_GE(members[0].fd, 0);
+	members[0].id = ++last_id;
+	member_map(&members[0]);
+	for (step = 0; step < nr_steps; step++) {
+		one_step();
+		if (step % 200 == 199)
+			for (int i = 0; i < NR_MEMBERS; i++)
+				if (members[i].fd >= 0)
+					member_check_all(&members[i]);
+	}
+	for (int i = 0; i < NR_MEMBERS; i++)
+		if (members[i].fd >= 0)
+			member_end(&members[i]);
+}
+
+TEST_HARNESS_MAIN
