@@ -433,7 +433,20 @@ static unsigned long from_env(const char *name, unsigned long otherwise)
 	return value ? strtoul(value, NULL, 0) : otherwise;
 }
 
-TEST(random_histories_match_plain_memory)
+FIXTURE(model)
+{
+	int unused;
+};
+
+FIXTURE_SETUP(model)
+{
+}
+
+FIXTURE_TEARDOWN(model)
+{
+}
+
+TEST_F_TIMEOUT(model, random_histories_match_plain_memory, 900)
 {
 	unsigned long nr_steps = from_env("DVSM_STEPS", 4000);
 	unsigned long seed = from_env("DVSM_SEED", time(NULL) ^ getpid());
