@@ -31,12 +31,15 @@ claim()
 	if "$@"; then pass "$name"; else fail "$name"; fi
 }
 
+# nothing: standard input, shown, is empty. (Not "! a | b": with pipefail that succeeds when a fails.)
+nothing() { ! grep .; }
+
 # --- static checks ---
 
 kdir() { echo "$("$vm/kernel.sh" "$1")/build"; }
 
 # Warnings of our files; objtool's remarks about clang code in a kernel configured for gcc are not ours.
-silent() { ! grep -E '(warning|error|note):' "$1" | grep -v ' objtool: '; }
+silent() { nothing < <(grep -E '(warning|error|note):' "$1" | grep -v ' objtool: '); }
 
 build_quietly()
 {
@@ -104,20 +107,22 @@ job_headers()
 
 checkpatch_clean()
 {
-	local tree
+	local tree report status=0
 	tree=$("$vm/kernel.sh" kselftest)
-	! perl "$tree/scripts/checkpatch.pl" --no-tree --strict --terse --show-types --max-line-length=100 -f "$@" |
-		grep -E ': (ERROR|WARNING):'
+	report=$(perl "$tree/scripts/checkpatch.pl" --no-tree --strict --terse --show-types --max-line-length=100 -f "$@") || status=$?
+	echo "$report"
+	# It fails for a mere CHECK too; then the totals, one for each file that it has something to say about, are what counts.
+	[ $status -eq 0 ] || { grep -q '^total: ' <<<"$report" && nothing < <(grep '^total: ' <<<"$report" | grep -v ': 0 errors, 0 warnings, '); }
 }
 
 compat_rule()
 {
-	! grep -nE 'LINUX_VERSION_CODE|KERNEL_VERSION|DVSM_HAVE_' -r kmod --include='*.[ch]' | grep -v '^kmod/compat\.h:'
+	nothing < <(grep -nE 'LINUX_VERSION_CODE|KERNEL_VERSION|DVSM_HAVE_' -r kmod --include='*.[ch]' | grep -v '^kmod/compat\.h:')
 }
 
 tree_clean()
 {
-	! git status --porcelain --ignored 2>/dev/null | grep '^!!' | grep -v '^!! build/$'
+	nothing < <(git status --porcelain --ignored | grep '^!!' | grep -v '^!! build/$')
 }
 
 job_style()
