@@ -183,10 +183,10 @@ library_tests() { find build/selftests/lib -maxdepth 1 -name '*_test' 2>/dev/nul
 
 job_vm()
 {
-	local kernel=$1 limit=120 total=900 status=0 programs extra=()
+	local kernel=$1 limit=120 total=900 status=0 programs extra=(--append hugepages=64)
 	case $kernel in
 	debug) limit=400 total=1500 ;;
-	6.1) extra=(--append init_on_alloc=0) ;;	# Debian zeroes every page otherwise, and hides who does not
+	6.1) extra+=(--append init_on_alloc=0) ;;	# Debian zeroes every page otherwise, and hides who does not
 	esac
 	mapfile -t programs < <(selftests; library_tests)
 	[ ! -r selftests/vm-options ] || mapfile -t -O ${#extra[@]} extra < <(grep -v '^#' selftests/vm-options)
@@ -282,7 +282,8 @@ results=()
 for job in "${jobs[@]}"; do
 	results+=("$out/$job.results")
 done
-grep -h '^skip ' "${results[@]}" | sed 's/^skip /check: skipped: /' | sort | uniq -c | sed 's/^ *1 //' >&2 || true
+grep -h '^skip ' "${results[@]}" | sed 's/^.*# SKIP *//; s/^skip //' | sort | uniq -c |
+	sed 's/^ *\([0-9]*\) /check: skipped \1: /' >&2 || true
 say "$((SECONDS - begun)) s; logs in $out"
 summary "${results[@]}"
 ! grep -qh '^fail ' "${results[@]}"
