@@ -104,12 +104,21 @@ fetch_source()
 	(cd "$work" && fetch "$package" && dpkg -x ./*.deb . && mv "usr/src/$package.tar.xz" . && rm -rf usr ./*.deb)
 }
 
+# merge FILE...: the settings of all configuration fragments, a later one's instead of an earlier one's
+merge()
+{
+	sed -nE 's/^(CONFIG_[A-Z0-9_]+)=.*/\1 &/p; s/^# (CONFIG_[A-Z0-9_]+) is not set$/\1 &/p' "$@" |
+		awk '{ symbol = $1; if (!(symbol in line)) order[n++] = symbol; sub(/^[^ ]+ /, ""); line[symbol] = $0 }
+		     END { for (i = 0; i < n; i++) print line[order[i]] }'
+}
+
 make_built()
 {
-	local kind=$1 fragment=$2 work=$3 log=$cache/$1.log start=$SECONDS
+	local kind=$1 config=$2 work=$3 log=$cache/$1.log start=$SECONDS
 
 	say "building the $kind kernel from Debian's source $source_version; some 12 minutes on two cores; log: $log"
-	"$here/build-kernel.sh" "$source_tarball" "$fragment" "$work" >"$log" 2>&1 ||
+	echo "$config" >"$work/fragment"
+	"$here/build-kernel.sh" "$source_tarball" "$work/fragment" "$work" >"$log" 2>&1 ||
 		{ tail -n 30 "$log" >&2; die "building the $kind kernel failed"; }
 	say "built the $kind kernel in $((SECONDS - start)) s"
 }
@@ -136,13 +145,14 @@ case ${1-} in
 	fi
 	;;
 debug | debug-6.1 | kcsan)
-	fragment=$here/${1%-6.1}-kernel.config
 	series=6.12
-	[ "$1" = debug-6.1 ] && series=6.1
-	[ -r "$fragment" ] || die "no $fragment"
+	fragments=("$here/debug-kernel.config")
+	[ "$1" = debug ] || fragments+=("$here/$1-kernel.config")
+	[ "$1" != debug-6.1 ] || series=6.1
 	find_source "$series"
-	hash=$( (cat "$fragment" "$here/build-kernel.sh"; gcc -dumpfullversion) | sha256sum | cut -c 1-12)
-	make_once "$1-$source_version-$hash" make_built "$1" "$fragment"
+	config=$(merge "${fragments[@]}")
+	hash=$( (echo "$config"; cat "$here/build-kernel.sh"; gcc -dumpfullversion) | sha256sum | cut -c 1-12)
+	make_once "$1-$source_version-$hash" make_built "$1" "$config"
 	;;
 kselftest)
 	find_source 6.12

@@ -1,0 +1,289 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Everything that can be checked: static checks, host tests, and the selftests in a VM on 6.1, on 6.12 and on the debug kernel.
+#   check.sh [JOB...]     (default: all of them; names as printed)
+# Logs are under build/check/. The last line is "N passed, N failed, N skipped"; the exit status tells whether N failed is 0.
+set -euo pipefail
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$top"
+out=$top/build/check
+vm=$top/scripts/vm
+all_jobs=(vm-debug vm-6.12 vm-6.1 module-6.12 module-6.1 clang-6.12 clang-6.1 headers style host host-sanitized)
+jobs=("$@")
+[ $# -gt 0 ] || jobs=("${all_jobs[@]}")
+begun=$SECONDS
+
+say() { echo "check: $*" >&2; }
+
+# --- results: one line "pass|fail|skip NAME[: WHY]" each, on descriptor 3 of a job ---
+
+pass() { echo "pass $*" >&3; }
+fail() { echo "fail $*" >&3; }
+skip() { echo "skip $*" >&3; }
+
+# claim NAME COMMAND...: NAME holds if COMMAND succeeds
+claim()
+{
+	local name=$1
+	shift
+	echo "== $name"
+	if "$@"; then pass "$name"; else fail "$name"; fi
+}
+
+# nothing: standard input, shown, is empty. (Not "! a | b": with pipefail that succeeds when a fails.)
+nothing() { ! grep .; }
+
+# --- static checks ---
+
+kdir() { echo "$("$vm/kernel.sh" "$1")/build"; }
+
+# Warnings of our files; objtool's remarks about clang code in a kernel configured for gcc are not ours.
+silent() { nothing < <(grep -E '(warning|error|note):' "$1" | grep -v ' objtool: '); }
+
+build_quietly()
+{
+	local log=$out/$1.make.log
+	shift
+	make module W=1 KCFLAGS=-Werror "$@" >"$log" 2>&1 || { tail -n 40 "$log"; return 1; }
+	silent "$log"
+}
+
+job_module()
+{
+	rm -rf "$out/kmod-$1"
+	claim "gcc W=1 -Werror and sparse C=2 are silent" \
+		build_quietly "module-$1" KDIR="$(kdir "$1")" MODULE_OUT="$out/kmod-$1" C=2 CF=-Wsparse-error
+	claim "sparse has looked at every file" sparse_ran "$1"
+}
+
+sparse_ran()
+{
+	local checked files
+	checked=$(grep -c '^  CHECK  ' "$out/module-$1.make.log" || true)
+	files=$(find kmod -name '*.c' | wc -l)
+	echo "$checked of $files files"
+	[ "$checked" -ge "$files" ]
+}
+
+job_clang()
+{
+	rm -rf "$out/clang-$1"
+	claim "clang W=1 -Werror is silent" \
+		build_quietly "clang-$1" KDIR="$(kdir "$1")" MODULE_OUT="$out/clang-$1" CC="$top/scripts/clang-module.sh" \
+		OBJECT_FILES_NON_STANDARD=y
+}
+
+# header_alone COMPILER LANGUAGE WIDTH HEADER: a header compiles alone, twice included
+header_alone()
+{
+	local flags=(-Wall -Wextra -Werror -fsyntax-only -x "$2" "-m$3" -Iinclude/uapi -Iinclude)
+	case $4 in
+	linux/*) flags+=(-Wpadded) ;;
+	esac
+	# The 32-bit headers of libc need not be installed: the kernel ABI header must not use any.
+	[ "$3" = 64 ] || flags+=(-isystem /usr/include/x86_64-linux-gnu)
+	printf '#include <%s>\n#include <%s>\n' "$4" "$4" | "$1" "${flags[@]}" -
+}
+
+job_headers()
+{
+	local header compiler
+	for compiler in gcc clang; do
+		for header in include/uapi/linux/*.h; do
+			header=${header#include/uapi/}
+			for width in 32 64; do
+				claim "$header alone, C, $compiler -m$width, no padding" header_alone "$compiler" c "$width" "$header"
+				claim "$header alone, C++, $compiler -m$width, no padding" header_alone "$compiler" c++ "$width" "$header"
+			done
+		done
+		for header in include/dvsm/*.h; do
+			header=${header#include/}
+			claim "$header alone, C, $compiler" header_alone "$compiler" c 64 "$header"
+			claim "$header alone, C++, $compiler" header_alone "$compiler" c++ 64 "$header"
+		done
+	done
+}
+
+checkpatch_clean()
+{
+	local tree report status=0
+	tree=$("$vm/kernel.sh" kselftest)
+	report=$(perl "$tree/scripts/checkpatch.pl" --no-tree --strict --terse --show-types --max-line-length=100 -f "$@") || status=$?
+	echo "$report"
+	# It fails for a mere CHECK too; then the totals, one for each file that it has something to say about, are what counts.
+	[ $status -eq 0 ] || { grep -q '^total: ' <<<"$report" && nothing < <(grep '^total: ' <<<"$report" | grep -v ': 0 errors, 0 warnings, '); }
+}
+
+compat_rule()
+{
+	nothing < <(grep -nE 'LINUX_VERSION_CODE|KERNEL_VERSION|DVSM_HAVE_' -r kmod --include='*.[ch]' | grep -v '^kmod/compat\.h:')
+}
+
+tree_clean()
+{
+	nothing < <(git status --porcelain --ignored | grep '^!!' | grep -v '^!! build/$')
+}
+
+job_style()
+{
+	local scripts
+	mapfile -t scripts < <(git ls-files -co --exclude-standard -- 'scripts/**' .ci |
+		while read -r file; do head -n 1 "$file" | grep -q '^#!.*sh$' && echo "$file"; done)
+	claim "checkpatch --strict finds no error and no warning in kmod/" checkpatch_clean kmod/*.[ch]
+	claim "shellcheck finds nothing in our scripts" shellcheck "${scripts[@]}"
+	claim "kernel versions are told apart in kmod/compat.h and kmod/Kbuild alone" compat_rule
+	claim "a build leaves nothing but build/" tree_clean
+}
+
+# --- tests ---
+
+# read_tests EXPECTED...: what run-tests.sh printed, as results
+read_tests()
+{
+	awk -v expected="$*" '
+	function result(what, text) { print what " " text }
+	/^# RUN / { name = $3; count = plan = bad = 0; seen[name] = 1; next }
+	/^# LEFT / { $1 = $2 = $3 = ""; sub(/^ */, ""); result("fail", name ": left behind: " $0); next }
+	/^# END / {
+		status = $4; ended[name] = 1
+		if (status == 137)
+			result("fail", name ": did not end in its time")
+		else if (!count)
+			result(status == 0 ? "pass" : status == 4 ? "skip" : "fail", name ": exit status " status (last ? ": " last : ""))
+		else if (count < plan)
+			result("fail", name ": " count " of " plan " tests reported, exit status " status)
+		else if (status != 0 && status != 4 && !bad)
+			result("fail", name ": exit status " status " although no test failed")
+		name = last = ""; next
+	}
+	!name { next }
+	/^1\.\.[0-9]+/ { plan = substr($1, 4) + 0
+		if ($0 ~ /# SKIP/) { count++; plan = 1; text = $0; sub(/.*# SKIP */, "", text); result("skip", name ": " text) }
+		next }
+	/^(not )?ok [0-9]+/ {
+		count++; text = $0; sub(/^(not )?ok [0-9]+ *-? */, "", text)
+		if (text ~ /# SKIP/) result("skip", name ": " text)
+		else if ($1 == "not") { bad++; result("fail", name ": " text) }
+		else result("pass", name ": " text)
+		next
+	}
+	{ last = $0 }
+	END {
+		n = split(expected, programs, " ")
+		for (i = 1; i <= n; i++) {
+			program = programs[i]; sub(/.*\//, "", program)
+			if (!ended[program]) result("fail", program (seen[program] ? ": began and did not end" : ": did not run"))
+		}
+	}' >&3
+}
+
+selftests() { sed "s|^|build/selftests/|" build/selftests/TESTS; }
+library_tests() { find build/selftests/lib -maxdepth 1 -name '*_test' 2>/dev/null | sort; }
+
+job_vm()
+{
+	local kernel=$1 limit=120 total=900 status=0 programs extra=(--append hugepages=64)
+	case $kernel in
+	debug) limit=400 total=1500 ;;
+	6.1) extra+=(--append init_on_alloc=0) ;;	# Debian zeroes every page otherwise, and hides who does not
+	esac
+	mapfile -t programs < <(selftests; library_tests)
+	[ ! -r selftests/vm-options ] || mapfile -t -O ${#extra[@]} extra < <(grep -v '^#' selftests/vm-options)
+	"$vm/run.sh" --kernel "$kernel" --nodes 2 --smp 4 --timeout $total --log "$out/vm-$kernel.console" "${extra[@]}" -- \
+		"$vm/run-tests.sh" $limit "${programs[@]}" >"$out/vm-$kernel.output" || status=$?
+	tr -d '\r' <"$out/vm-$kernel.output" | read_tests "${programs[@]}"
+	if [ $status -eq 0 ]; then
+		pass "the kernel log is clean and the module unloads"
+	else
+		fail "the VM ended with status $status: see $out/vm-$kernel.log"
+	fi
+}
+
+job_host()
+{
+	local programs
+	mapfile -t programs < <(library_tests)
+	[ ${#programs[@]} -gt 0 ] || { fail "no library tests in build/selftests/lib"; return; }
+	"$vm/run-tests.sh" 300 "${programs[@]}" >"$out/host.output" || true
+	read_tests "${programs[@]}" <"$out/host.output"
+	claim "clang builds the library without a warning" make -s -C libdvsm CC=clang O="$out/libdvsm-clang"
+}
+
+job_host-sanitized()
+{
+	local programs sanitize=address,undefined
+	if ! make -s -C libdvsm SANITIZE=$sanitize O="$out/libdvsm-sanitized" ||
+		! make -s -C selftests/lib SANITIZE=$sanitize O="$out/lib-sanitized" LIBO="$out/libdvsm-sanitized"; then
+		fail "the library and its tests build with -fsanitize=$sanitize"
+		return
+	fi
+	mapfile -t programs < <(find "$out/lib-sanitized" -maxdepth 1 -name '*_test' | sort)
+	ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1 \
+		"$vm/run-tests.sh" 600 "${programs[@]}" >"$out/host-sanitized.output" || true
+	read_tests "${programs[@]}" <"$out/host-sanitized.output"
+}
+
+# --- the jobs, two at a time ---
+
+run_job()
+{
+	local job=$1 kind=${1%%-6.*} started=$SECONDS
+	kind=${kind%-debug}
+	exec 3>"$out/$job.results"
+	if ! "job_$kind" "${job#"$kind"-}" >"$out/$job.log" 2>&1; then
+		fail "the job itself broke off: see $out/$job.log"
+	fi
+	exec 3>&-
+	printf 'check: %-14s %s (%d s)\n' "$job" "$(summary "$out/$job.results")" $((SECONDS - started)) >&2
+	sed -n "s|^fail |check:   FAILED $job: |p" "$out/$job.results" >&2
+}
+
+summary()
+{
+	cat "$@" | awk '{ n[$1]++ } END { printf "%d passed, %d failed, %d skipped\n", n["pass"], n["fail"], n["skip"] }'
+}
+
+wanted() { [[ " ${jobs[*]} " == *" $1"* ]]; }
+
+rm -rf "$out"/*.results
+mkdir -p "$out"
+groups=(build)
+! wanted vm- || groups+=(vm)
+! wanted vm-debug || groups+=(debug-kernel)
+if wanted module- || wanted clang- || wanted headers || wanted style || wanted host; then
+	groups+=(check vm)
+fi
+scripts/deps.sh "${groups[@]}"
+
+# What several jobs use is made once, before them: kernels, library, tests, and the module for each VM.
+for kind in kselftest 6.12 6.1; do
+	"$vm/kernel.sh" "$kind" >/dev/null
+done
+if wanted vm- || wanted host; then
+	make -s tests >"$out/build.log" 2>&1 || { tail -n 40 "$out/build.log" >&2; say "the library or the tests do not build"; exit 1; }
+	make -s -C selftests/lib O="$top/build/selftests/lib" LIBO="$top/build/libdvsm" >>"$out/build.log" 2>&1 ||
+		{ tail -n 40 "$out/build.log" >&2; say "the library's tests do not build"; exit 1; }
+fi
+# With a cold cache this takes all cores for some ten minutes.
+! wanted vm-debug || "$vm/kernel.sh" debug >/dev/null
+
+trap 'trap - TERM; kill $(jobs -p) 2>/dev/null' EXIT
+for job in "${jobs[@]}"; do
+	while [ "$(jobs -rp | wc -l)" -ge 2 ]; do
+		wait -n || true
+	done
+	run_job "$job" &
+done
+wait
+trap - EXIT
+
+results=()
+for job in "${jobs[@]}"; do
+	results+=("$out/$job.results")
+done
+grep -h '^skip ' "${results[@]}" | sed 's/^.*# SKIP *//; s/^skip //' | sort | uniq -c |
+	sed 's/^ *\([0-9]*\) /check: skipped \1: /' >&2 || true
+say "$((SECONDS - begun)) s; logs in $out"
+summary "${results[@]}"
+! grep -qh '^fail ' "${results[@]}"

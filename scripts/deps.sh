@@ -1,0 +1,46 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Installs what is missing of the named groups, as root; otherwise names the missing packages in one line and fails.
+#   deps.sh [build] [vm] [debug-kernel] [check]     (default: build vm)
+# Kernels and their headers are not installed: scripts/vm/kernel.sh fetches them into its cache.
+set -euo pipefail
+
+declare -A groups=(
+	[build]="gcc make libc6-dev"
+	[vm]="gcc make libc6-dev qemu-system-x86 busybox-static cpio kmod xz-utils"
+	[debug-kernel]="gcc make libc6-dev bc bison flex libelf-dev libssl-dev perl kmod xz-utils"
+	[check]="g++ clang sparse shellcheck perl"
+)
+
+[ $# -gt 0 ] || set -- build vm
+missing=()
+for group; do
+	[ -n "${groups[$group]-}" ] || { echo "deps.sh: no group $group; there are: ${!groups[*]}" >&2; exit 2; }
+	for package in ${groups[$group]}; do
+		[[ " ${missing[*]} " == *" $package "* ]] && continue
+		dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+	done
+done
+
+# kernel.sh asks apt for the newest kernels, so apt must have its lists even where nothing is to be installed.
+lists=yes
+[ -n "$(apt-cache policy linux-image-6.12-amd64 2>/dev/null)" ] || lists=
+[ ${#missing[@]} -gt 0 ] || [ -z "$lists" ] || exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+	[ ${#missing[@]} -eq 0 ] || echo "deps.sh: missing packages, install them as root: apt-get install ${missing[*]}" >&2
+	[ -n "$lists" ] || echo "deps.sh: apt has no package lists, run as root: apt-get update" >&2
+	exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt=(apt-get -q -o DPkg::Lock::Timeout=600)
+# Lists that are old or partial name versions that the mirror no longer has: one update, then one more try.
+if [ -z "$lists" ]; then
+	"${apt[@]}" update
+fi
+[ ${#missing[@]} -gt 0 ] || exit 0
+echo "deps.sh: installing ${missing[*]}" >&2
+"${apt[@]}" install -y --no-install-recommends "${missing[@]}" || {
+	"${apt[@]}" update
+	"${apt[@]}" install -y --no-install-recommends "${missing[@]}"
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the tests of libdvsm share: the kernel's own view of mappings, and leaks. */
+#ifndef DVSM_LIB_TEST_H
+#define DVSM_LIB_TEST_H
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <dvsm/dvsm.h>
+
+#define PAGE	4096UL
+#define CHUNK	DVSM_CHUNK_SIZE
+#define RW	(PROT_READ | PROT_WRITE)
+
+/* One line of smaps, in bytes, added up over the mappings that begin in the range. */
+static inline uint64_t smaps_sum(const void *address, uint64_t length, const char *field)
+{
+	const unsigned long first = (uintptr_t)address;
+	size_t width = strlen(field);
+	uint64_t sum = 0, value;
+	bool inside = false;
+	char line[4096], *after;
+	FILE *smaps;
+
+	smaps = fopen("/proc/self/smaps", "re");
+	if (!smaps)
+		return UINT64_MAX;
+	while (fgets(line, sizeof(line), smaps)) {
+		value = strtoul(line, &after, 16);
+		if (*after == '-')
+			inside = value >= first && value < first + length;
+		else if (inside && !strncmp(line, field, width) && line[width] == ':')
+			sum += strtoul(line + width + 1, NULL, 10) * 1024;
+	}
+	fclose(smaps);
+	return sum;
+}
+
+/* Bytes that are mapped by 2 MiB entries. */
+static inline uint64_t smaps_huge(const void *address, uint64_t length)
+{
+	return smaps_sum(address, length, "ShmemPmdMapped") +
+	       smaps_sum(address, length, "FilePmdMapped") +
+	       smaps_sum(address, length, "Shared_Hugetlb") +
+	       smaps_sum(address, length, "Private_Hugetlb");
+}
+
+/* The node of a page that this process has touched; -errno as move_pages(2) says. */
+static inline int node_of(void *address)
+{
+	int status = -ENOSYS;
+
+	if (syscall(SYS_move_pages, 0, 1UL, &address, NULL, &status, 0))
+		return -errno;
+	return status;
+}
+
+static inline int nr_descriptors(void)
+{
+	struct dirent *entry;
+	DIR *dir = opendir("/proc/self/fd");
+	int nr = 0;
+
+	while (dir && (entry = readdir(dir)))
+		nr += entry->d_name[0] != '.';
+	if (dir)
+		closedir(dir);
+	return nr - 1;
+}
+
+/* Mappings of regions, of whatever backend. */
+static inline int nr_region_mappings(void)
+{
+	char line[4096];
+	FILE *maps = fopen("/proc/self/maps", "re");
+	int nr = 0;
+
+	while (maps && fgets(line, sizeof(line), maps))
+		nr += strstr(line, "dvsm") && !strstr(line, "_test") && !strstr(line, ".so");
+	if (maps)
+		fclose(maps);
+	return nr;
+}
+
+/* Runs @expression in a child, which answers with 0 for true. */
+#define IN_CHILD(expression) ({							\
+	int status_ = -1;							\
+	pid_t pid_ = fork();							\
+	if (!pid_)								\
+		_exit((expression) ? 0 : 1);					\
+	if (pid_ > 0)								\
+		waitpid(pid_, &status_, 0);					\
+	WIFEXITED(status_) && !WEXITSTATUS(status_);				\
+})
+
+/* A call that must fail: its answer is -error and errno is error. */
+#define EXPECT_FAILS(error, call) do {						\
+	errno = 0;								\
+	EXPECT_EQ(-(error), (call));						\
+	EXPECT_EQ((error), errno);						\
+} while (0)
+
+#define EXPECT_FAILS_NULL(error, call) do {					\
+	errno = 0;								\
+	EXPECT_EQ(NULL, (call));						\
+	EXPECT_EQ((error), errno);						\
+} while (0)
+
+#endif /* DVSM_LIB_TEST_H */
