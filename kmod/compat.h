@@ -46,25 +46,21 @@ static inline struct folio *dvsm_compat_lock_folio(struct address_space *mapping
 /* a_ops->error_remove_folio was error_remove_page, with the page. */
 #ifndef DVSM_HAVE_ERROR_REMOVE_FOLIO
 #define error_remove_folio error_remove_page
-typedef struct page dvsm_error_remove_arg;
+#define dvsm_error_remove_arg page
 #else
-typedef struct folio dvsm_error_remove_arg;
+#define dvsm_error_remove_arg folio
 #endif
 
 /* i_op->setattr's first argument. */
-#ifdef DVSM_HAVE_MNT_IDMAP
-typedef struct mnt_idmap dvsm_idmap;
-#else
-typedef struct user_namespace dvsm_idmap;
+#ifndef DVSM_HAVE_MNT_IDMAP
+#define mnt_idmap user_namespace
 #endif
 
-/* vm_ops->huge_fault's second argument. */
+/* vm_ops->huge_fault's second argument was an enum; C takes it for unsigned int. */
 #ifdef DVSM_HAVE_HUGE_FAULT_ORDER
-typedef unsigned int dvsm_huge_order;
-#define DVSM_HUGE_ORDER_PMD	PMD_ORDER
+#define DVSM_HUGE_FAULT_PMD	PMD_ORDER
 #else
-typedef enum page_entry_size dvsm_huge_order;
-#define DVSM_HUGE_ORDER_PMD	PE_SIZE_PMD
+#define DVSM_HUGE_FAULT_PMD	PE_SIZE_PMD
 #endif
 
 /* Before 6.5 io_uring took no fixed buffers in files but shmem and hugetlb. */

@@ -60,7 +60,7 @@ struct folio *dvsm_content_get(struct dvsm_region *region, pgoff_t index,
 			       const struct dvsm_placing *placing, bool write, bool *allocated)
 {
 	u64 chunk = dvsm_page_chunk(index);
-	struct mutex *mutex;
+	struct mutex *mutex;	/* that lets the sharing of the chunk change */
 	struct folio *folio;
 
 	/* Nobody makes a link for us while the family is locked for reading. */
@@ -166,8 +166,8 @@ bool dvsm_content_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
 		return dvsm_store_walk(region, start, end, dvsm_content_walk_folio, &walk);
 
 	while (!stop && start < end && !fatal_signal_pending(current)) {
-		struct mutex *mutex;
 		struct dvsm_region *store;
+		struct mutex *mutex;	/* as above */
 
 		chunk = dvsm_content_next_chunk(region, dvsm_page_chunk(start));
 		if (chunk >= dvsm_page_chunk(end + DVSM_CHUNK_PAGES - 1))

@@ -68,9 +68,10 @@ struct user_struct;
 struct dvsm_family {
 	refcount_t refs;		/* regions but hidden ones */
 	struct rw_semaphore lock;
-	struct mutex hidden_lock;
-	struct list_head hidden;	/* @hidden_lock; regions that nobody opens, which
-					 * hold contents that have no other place */
+	struct mutex hidden_lock;	/* @hidden */
+	struct list_head hidden;	/* regions that nobody opens, for contents that
+					 * have no other place
+					 */
 };
 
 /* A user of the machine who has regions. Kept by his regions. */
@@ -108,7 +109,7 @@ struct dvsm_stats {
 };
 
 /* A region without files: a place for contents; see struct dvsm_family. */
-#define DVSM_REGION_F_HIDDEN	(1U << 31)
+#define DVSM_REGION_F_HIDDEN	BIT(31)
 
 struct dvsm_region {
 	/* Constant after creation. */
@@ -155,8 +156,8 @@ struct dvsm_usage {
 
 /* One open of /dev/dvsm. */
 struct dvsm_context {
-	struct mutex lock;
-	struct file *implicit;		/* @lock; NULL until the first mmap */
+	struct mutex lock;		/* @implicit */
+	struct file *implicit;		/* NULL until the first mmap */
 };
 
 /* main.c */

@@ -96,7 +96,7 @@ void dvsm_inode_exit(void)
 }
 
 /* A region has the length it was made with, and the access its files have. */
-static int dvsm_inode_setattr(dvsm_idmap *idmap, struct dentry *dentry, struct iattr *attr)
+static int dvsm_inode_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *attr)
 {
 	if (attr->ia_valid == ATTR_SIZE && attr->ia_size == i_size_read(d_inode(dentry)))
 		return 0;

@@ -132,12 +132,12 @@ static vm_fault_t dvsm_region_page_mkwrite(struct vm_fault *vmf)
  * 4 KiB and notify for each; so the mapping is taken away, for the access to
  * come again as a fault on nothing, which maps 2 MiB for writing.
  */
-static vm_fault_t dvsm_region_huge_fault(struct vm_fault *vmf, dvsm_huge_order order)
+static vm_fault_t dvsm_region_huge_fault(struct vm_fault *vmf, unsigned int order)
 {
 	struct dvsm_region *region = dvsm_file_region(vmf->vma->vm_file);
 	struct folio *folio;
 
-	if (order != DVSM_HUGE_ORDER_PMD || pmd_none(vmf->orig_pmd) || !dvsm_fault_is_write(vmf) ||
+	if (order != DVSM_HUGE_FAULT_PMD || pmd_none(vmf->orig_pmd) || !dvsm_fault_is_write(vmf) ||
 	    vmf->pgoff >= region->nr_pages)
 		return VM_FAULT_FALLBACK;
 	folio = dvsm_fault_get_for_write(region, vmf);

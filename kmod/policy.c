@@ -36,7 +36,8 @@ int dvsm_policy_check(const struct dvsm_policy *policy)
 		return nodes_empty(policy->nodes) ? 0 : -EINVAL;
 	if (!nodes_subset(policy->nodes, node_states[N_MEMORY]))
 		return -EINVAL;
-	if (policy->mode == DVSM_POLICY_BIND && !nodes_intersects(policy->nodes, cpuset_current_mems_allowed))
+	if (policy->mode == DVSM_POLICY_BIND &&
+	    !nodes_intersects(policy->nodes, cpuset_current_mems_allowed))
 		return -EINVAL;
 	return 0;
 }
@@ -152,7 +153,8 @@ struct folio *dvsm_policy_alloc(struct dvsm_region *region, const struct dvsm_pl
 			nodes_and(nodes, nodes, *placing->allowed);
 		return __folio_alloc(gfp, order, *wanted, &nodes);
 	}
-	if (region->policy.mode == DVSM_POLICY_PREFERRED && nodes_weight(region->policy.nodes) > 1) {
+	if (region->policy.mode == DVSM_POLICY_PREFERRED &&
+	    nodes_weight(region->policy.nodes) > 1) {
 		struct folio *folio;
 
 		nodes = region->policy.nodes;

@@ -20,7 +20,7 @@
 #include "trace.h"
 
 #define DVSM_POPULATE_CHUNKS_PER_CPU	16
-#define DVSM_DISCARD_STEP		(1ULL << 30)
+#define DVSM_DISCARD_STEP		BIT_ULL(30)
 
 static struct workqueue_struct *dvsm_populate_wq;
 
@@ -193,9 +193,10 @@ int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u6
 	if (region->flags & DVSM_REGION_F_PINNED)
 		return -EBUSY;
 	while (start < end && !ret) {
-		loff_t step, next = (loff_t)dvsm_content_next(region, start >> PAGE_SHIFT) << PAGE_SHIFT;
+		pgoff_t next = dvsm_content_next(region, start >> PAGE_SHIFT);
+		loff_t step;
 
-		start = max(start, next);
+		start = max(start, (loff_t)next << PAGE_SHIFT);
 		if (start >= end)
 			break;
 		step = min_t(loff_t, end, round_down(start, DVSM_DISCARD_STEP) + DVSM_DISCARD_STEP);

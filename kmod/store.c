@@ -561,7 +561,7 @@ static int dvsm_store_migrate_folio(struct address_space *mapping, struct folio 
 	return 0;
 }
 
-static int dvsm_store_error_remove(struct address_space *mapping, dvsm_error_remove_arg *arg)
+static int dvsm_store_error_remove(struct address_space *mapping, struct dvsm_error_remove_arg *arg)
 {
 	return 0;
 }
