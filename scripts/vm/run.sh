@@ -24,7 +24,7 @@ usage()
 	  --kernel KIND      6.12 (default), 6.1, debug, debug-6.1, kcsan: see kernel.sh
 	  --nodes N          NUMA nodes (default 1); memory and CPUs are spread evenly
 	  --memless-node N   node N has CPUs and no memory
-	  --cpuless-node N   node N has memory and no CPU
+	  --cpuless-node N   node N has memory and no CPU (Linux numbers nodes with CPUs first: give the last ones)
 	  --smp N            CPUs (default 4)
 	  --mem SIZE         memory of all nodes together, in M or G (default 4G)
 	  --root host        this machine's root file system, read-only; /tmp, /run and /dev/shm are writable and empty
