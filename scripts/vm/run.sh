@@ -198,22 +198,28 @@ build_init()
 	cp "$init" "$stage/init"
 }
 
+# Under one lock with the copy: another run.sh may want to link the same file anew.
 build_dvsm()
 {
 	mkdir -p "$top/build/vm"
-	flock "$top/build/vm/$release.lock" make -s -C "$top" module KDIR="$kdir/build" >"$tmp/make.log" 2>&1 ||
+	exec 7>"$top/build/vm/$release.lock"
+	flock 7
+	make -s -C "$top" module KDIR="$kdir/build" >"$tmp/make.log" 2>&1 7>&- ||
 		{ cat "$tmp/make.log" >&2; die "dvsm.ko does not build for $release"; }
-	dvsm=$top/build/kmod/$release/dvsm.ko
+	cp "$top/build/kmod/$release/dvsm.ko" "$stage/vm/dvsm.ko"
+	exec 7>&-
 }
 
-[ "$dvsm" != build ] || build_dvsm
+case $dvsm in
+build) build_dvsm ;;
+?*) cp "$dvsm" "$stage/vm/dvsm.ko" || die "no module $dvsm" ;;
+esac
 build_init
 printf '%s\0' "$@" >"$stage/vm/argv"
 printf '%s' "$PWD" >"$stage/vm/cwd"
 printf '%s' "$timeout" >"$stage/vm/timeout"
 printf '%s' "${params[*]}" >"$stage/vm/params"
 printf '%s' "$root" >"$stage/vm/root"
-[ -z "$dvsm" ] || cp "$dvsm" "$stage/vm/dvsm.ko" || die "no module $dvsm"
 : >"$stage/vm/modules"
 [ -z "$root" ] || load=",virtio_pci,9pnet_virtio,9p$load"
 for module in ${load//,/ }; do
