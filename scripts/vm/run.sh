@@ -304,7 +304,7 @@ reached() { grep -qs "^$1" "$tmp/status"; }
 # boot: one life of the VM. Sets killed where it had to be ended from outside.
 boot()
 {
-	local deadline started=$SECONDS
+	local deadline phase=boot started=$SECONDS
 
 	: >"$tmp/status"
 	: >"$tmp/console"
@@ -323,11 +323,15 @@ boot()
 		tail -n +1 -f --pid="$qemu_pid" "$tmp/console" >&2 &
 		tail_pid=$!
 	fi
-	# 300 s to PID 1; then the command has its time, and init ends by itself within 300 s more (kmemleak is slow).
+	# 300 s until the command runs; then its time, and a minute for init to end it; then 300 s to judge (kmemleak is slow).
 	deadline=$((started + 300))
 	while kill -0 "$qemu_pid" 2>/dev/null; do
-		if [ "$deadline" -eq $((started + 300)) ] && reached run; then
-			deadline=$((timeout ? SECONDS + timeout + 300 : 0))
+		if [ $phase = boot ] && reached run; then
+			phase=run
+			deadline=$((timeout ? SECONDS + timeout + 60 : 0))
+		elif [ $phase = run ] && { reached exit || reached timeout; }; then
+			phase=judge
+			deadline=$((SECONDS + 300))
 		fi
 		if [ "$deadline" -ne 0 ] && [ "$SECONDS" -gt "$deadline" ]; then
 			killed=yes
