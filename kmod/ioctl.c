@@ -126,16 +126,6 @@ static int dvsm_region_create_check(const struct dvsm_region_create *arg, u32 fl
 	return dvsm_label_check(arg->label);
 }
 
-/* A pinned region that cannot fit is refused before memory is taken for it. */
-static int dvsm_region_pin(struct dvsm_region *region)
-{
-	if (region->locker && region->nr_pages > region->lock_limit)
-		return -ENOMEM;
-	if (region->nr_pages > min(dvsm_account_limit(), dvsm_account_limit_user()))
-		return -ENOSPC;
-	return dvsm_region_populate(region, 0, region->length, 0, NULL);
-}
-
 static int dvsm_region_create_ioctl(struct dvsm_call *call)
 {
 	struct dvsm_region_create *arg = &call->arg.region_create;
@@ -158,7 +148,7 @@ static int dvsm_region_create_ioctl(struct dvsm_call *call)
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	if (flags & DVSM_REGION_F_PINNED) {
-		ret = dvsm_region_pin(dvsm_file_region(file));
+		ret = dvsm_region_pin(dvsm_file_region(file), 0, arg->length, 0);
 		if (ret) {
 			fput(file);
 			return ret;
