@@ -211,6 +211,7 @@ static int dvsm_region_discard_ioctl(struct dvsm_call *call)
 static int dvsm_region_residency_ioctl(struct dvsm_call *call)
 {
 	struct dvsm_region_residency *arg = &call->arg.region_residency;
+	u64 length = arg->length;
 	int ret;
 
 	if (!arg->nr_chunks)
@@ -218,7 +219,9 @@ static int dvsm_region_residency_ioctl(struct dvsm_call *call)
 	ret = dvsm_range_check(call->region, arg->offset, &arg->length);
 	if (ret)
 		return ret;
-	return dvsm_region_residency(call->region, arg);
+	ret = dvsm_region_residency(call->region, arg);
+	arg->length = length;
+	return ret;
 }
 
 static int dvsm_region_reopen_ioctl(struct dvsm_call *call)
@@ -297,6 +300,7 @@ static struct file *dvsm_call_other(const struct dvsm_call *call, int fd)
 static int dvsm_region_diff_ioctl(struct dvsm_call *call)
 {
 	struct dvsm_region_diff *arg = &call->arg.region_diff;
+	u64 length = arg->length;
 	struct file *other;
 	int ret;
 
@@ -309,6 +313,7 @@ static int dvsm_region_diff_ioctl(struct dvsm_call *call)
 	if (IS_ERR(other))
 		return PTR_ERR(other);
 	ret = dvsm_region_diff(call->region, dvsm_file_region(other), arg);
+	arg->length = length;
 	fput(other);
 	return ret;
 }
@@ -426,12 +431,18 @@ static int dvsm_call_copy_in(struct dvsm_call *call, const struct dvsm_op *op,
 	return call->arg.flags & ~op->known_flags ? -EOPNOTSUPP : 0;
 }
 
+/* Whether a handler that answered @ret had begun: else no output is written. */
+static bool dvsm_call_began(int ret)
+{
+	return ret != -EINVAL && ret != -EBADF && ret != -EOPNOTSUPP;
+}
+
 static long dvsm_call_finish(struct dvsm_call *call, const struct dvsm_op *op,
 			     void __user *user, u32 user_size, int ret)
 {
 	int fd = 0;
 
-	if (ret && !(op->how & DVSM_OP_OUT_ON_ERROR))
+	if (ret && !((op->how & DVSM_OP_OUT_ON_ERROR) && dvsm_call_began(ret)))
 		return ret;
 	if (call->new_file) {
 		fd = get_unused_fd_flags(O_CLOEXEC);
