@@ -347,7 +347,7 @@ TEST(open_refuses_descriptors_of_other_kinds_and_leaves_them_alone)
 	ASSERT_EQ(0, ftruncate(memfd, CHUNK));
 	snprintf(name, sizeof(name), "/proc/self/fd/%d", memfd);
 	write_only = open(name, O_WRONLY);
-	path = open("/", O_PATH);
+	path = open(name, O_PATH);
 	EXPECT_FAILS_NULL(EBADF, dvsm_region_open(-1, NULL));
 	EXPECT_FAILS_NULL(EBADF, dvsm_region_open(1000, NULL));
 	EXPECT_FAILS_NULL(EBADF, dvsm_region_open(ends[0], NULL));
