@@ -31,7 +31,8 @@ static unsigned long dvsm_limit_pages(unsigned long mb)
 {
 	if (!mb)
 		return totalram_pages() / 2;
-	return min(mb, ULONG_MAX >> (20 - PAGE_SHIFT)) << (20 - PAGE_SHIFT);
+	/* In bytes too the limit has to fit. */
+	return min(mb, ULONG_MAX >> 20) << (20 - PAGE_SHIFT);
 }
 
 /**

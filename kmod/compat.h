@@ -63,11 +63,15 @@ static inline struct folio *dvsm_compat_lock_folio(struct address_space *mapping
 #define DVSM_HUGE_FAULT_PMD	PE_SIZE_PMD
 #endif
 
-/* Before 6.5 io_uring took no fixed buffers in files but shmem and hugetlb. */
-#ifdef DVSM_HAVE_FIXED_BUFFERS
-#define DVSM_KERNEL_FIXED_BUFFERS true
-#else
+/*
+ * Before 6.5 io_uring took no fixed buffers in files but shmem and hugetlb. It
+ * looked at the mappings that pin_user_pages() told it; that argument went away
+ * together with the rule.
+ */
+#ifdef DVSM_HAVE_PIN_VMAS
 #define DVSM_KERNEL_FIXED_BUFFERS false
+#else
+#define DVSM_KERNEL_FIXED_BUFFERS true
 #endif
 
 #endif /* DVSM_COMPAT_H */

@@ -259,6 +259,8 @@ int dvsm_populate_init(void);
 void dvsm_populate_exit(void);
 int dvsm_region_populate(struct dvsm_region *region, loff_t start, loff_t end,
 			 unsigned int nr_threads, u64 *populated);
+int dvsm_region_pin(struct dvsm_region *region, loff_t start, loff_t end,
+		    unsigned int nr_threads);
 int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u64 *discarded);
 
 /* residency.c */

@@ -98,9 +98,9 @@ void dvsm_inode_exit(void)
 /* A region has the length it was made with, and the access its files have. */
 static int dvsm_inode_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *attr)
 {
-	if (attr->ia_valid == ATTR_SIZE && attr->ia_size == i_size_read(d_inode(dentry)))
-		return 0;
-	return attr->ia_valid & ATTR_SIZE ? -EINVAL : -EPERM;
+	if (!(attr->ia_valid & ATTR_SIZE))
+		return -EPERM;
+	return attr->ia_size == i_size_read(d_inode(dentry)) ? 0 : -EINVAL;
 }
 
 static const struct inode_operations dvsm_inode_ops = {

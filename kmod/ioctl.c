@@ -126,16 +126,6 @@ static int dvsm_region_create_check(const struct dvsm_region_create *arg, u32 fl
 	return dvsm_label_check(arg->label);
 }
 
-/* A pinned region that cannot fit is refused before memory is taken for it. */
-static int dvsm_region_pin(struct dvsm_region *region)
-{
-	if (region->locker && region->nr_pages > region->lock_limit)
-		return -ENOMEM;
-	if (region->nr_pages > min(dvsm_account_limit(), dvsm_account_limit_user()))
-		return -ENOSPC;
-	return dvsm_region_populate(region, 0, region->length, 0, NULL);
-}
-
 static int dvsm_region_create_ioctl(struct dvsm_call *call)
 {
 	struct dvsm_region_create *arg = &call->arg.region_create;
@@ -158,7 +148,7 @@ static int dvsm_region_create_ioctl(struct dvsm_call *call)
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	if (flags & DVSM_REGION_F_PINNED) {
-		ret = dvsm_region_pin(dvsm_file_region(file));
+		ret = dvsm_region_pin(dvsm_file_region(file), 0, arg->length, 0);
 		if (ret) {
 			fput(file);
 			return ret;
@@ -221,6 +211,7 @@ static int dvsm_region_discard_ioctl(struct dvsm_call *call)
 static int dvsm_region_residency_ioctl(struct dvsm_call *call)
 {
 	struct dvsm_region_residency *arg = &call->arg.region_residency;
+	u64 length = arg->length;
 	int ret;
 
 	if (!arg->nr_chunks)
@@ -228,7 +219,9 @@ static int dvsm_region_residency_ioctl(struct dvsm_call *call)
 	ret = dvsm_range_check(call->region, arg->offset, &arg->length);
 	if (ret)
 		return ret;
-	return dvsm_region_residency(call->region, arg);
+	ret = dvsm_region_residency(call->region, arg);
+	arg->length = length;
+	return ret;
 }
 
 static int dvsm_region_reopen_ioctl(struct dvsm_call *call)
@@ -307,6 +300,7 @@ static struct file *dvsm_call_other(const struct dvsm_call *call, int fd)
 static int dvsm_region_diff_ioctl(struct dvsm_call *call)
 {
 	struct dvsm_region_diff *arg = &call->arg.region_diff;
+	u64 length = arg->length;
 	struct file *other;
 	int ret;
 
@@ -319,6 +313,7 @@ static int dvsm_region_diff_ioctl(struct dvsm_call *call)
 	if (IS_ERR(other))
 		return PTR_ERR(other);
 	ret = dvsm_region_diff(call->region, dvsm_file_region(other), arg);
+	arg->length = length;
 	fput(other);
 	return ret;
 }
@@ -436,12 +431,18 @@ static int dvsm_call_copy_in(struct dvsm_call *call, const struct dvsm_op *op,
 	return call->arg.flags & ~op->known_flags ? -EOPNOTSUPP : 0;
 }
 
+/* Whether a handler that answered @ret had begun: else no output is written. */
+static bool dvsm_call_began(int ret)
+{
+	return ret != -EINVAL && ret != -EBADF && ret != -EOPNOTSUPP;
+}
+
 static long dvsm_call_finish(struct dvsm_call *call, const struct dvsm_op *op,
 			     void __user *user, u32 user_size, int ret)
 {
 	int fd = 0;
 
-	if (ret && !(op->how & DVSM_OP_OUT_ON_ERROR))
+	if (ret && !((op->how & DVSM_OP_OUT_ON_ERROR) && dvsm_call_began(ret)))
 		return ret;
 	if (call->new_file) {
 		fd = get_unused_fd_flags(O_CLOEXEC);

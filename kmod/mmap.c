@@ -232,8 +232,7 @@ int dvsm_context_mmap(struct file *file, struct vm_area_struct *vma)
 		return PTR_ERR(implicit);
 
 	if (dvsm_file_region(implicit)->flags & DVSM_REGION_F_PINNED) {
-		int ret = dvsm_region_populate(dvsm_file_region(implicit), start, start + length,
-					       1, NULL);
+		int ret = dvsm_region_pin(dvsm_file_region(implicit), start, start + length, 1);
 
 		if (ret)
 			return ret;

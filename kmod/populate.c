@@ -175,6 +175,30 @@ int dvsm_region_populate(struct dvsm_region *region, loff_t start, loff_t end,
 }
 
 /**
+ * dvsm_region_pin - Allocate every page of a range of a pinned region.
+ * @region: the region
+ * @start: first byte, page aligned
+ * @end: the byte after the last, page aligned, in the region
+ * @nr_threads: as for dvsm_region_populate()
+ *
+ * A range that can never fit is refused before memory is taken for it.
+ *
+ * Context: process; may sleep; no dvsm lock held.
+ * Return: as dvsm_region_populate().
+ */
+int dvsm_region_pin(struct dvsm_region *region, loff_t start, loff_t end,
+		    unsigned int nr_threads)
+{
+	u64 nr_pages = (end - start) >> PAGE_SHIFT;
+
+	if (region->locker && nr_pages > region->lock_limit)
+		return -ENOMEM;
+	if (nr_pages > min(dvsm_account_limit(), dvsm_account_limit_user()))
+		return -ENOSPC;
+	return dvsm_region_populate(region, start, end, nr_threads, NULL);
+}
+
+/**
  * dvsm_region_discard - Give the memory of a range back.
  * @region: the region
  * @start: first byte

@@ -113,8 +113,6 @@ int dvsm_info(uint32_t backend, struct dvsm_info *info)
 
 	if (chosen < 0)
 		return dvsm_fail(chosen);
-	if (info->size < sizeof(answer) || info->flags)
-		return dvsm_fail(EINVAL);
 	if (chosen == DVSM_BACKEND_DEVICE) {
 		error = dvsm_device_info(info);
 		return error ? dvsm_fail(error) : chosen;
@@ -122,9 +120,11 @@ int dvsm_info(uint32_t backend, struct dvsm_info *info)
 	if (chosen == DVSM_BACKEND_MEMFD)
 		chosen = dvsm_system_thp() ? DVSM_BACKEND_MEMFD_THP :
 						   DVSM_BACKEND_MEMFD_4K;
+	if (info->flags)
+		return dvsm_fail(EOPNOTSUPP);
 	answer.size = info->size;
 	answer.out_nr_nodes = dvsm_system_nr_nodes();
-	memset(info, 0, info->size);
-	memcpy(info, &answer, sizeof(answer));
-	return chosen;
+	error = dvsm_struct_answer(info, info->size, DVSM_INFO_SIZE_FIRST, &answer,
+				   sizeof(answer));
+	return error ? dvsm_fail(error) : chosen;
 }

@@ -334,16 +334,15 @@ static int dvsm_memfd_info(const struct dvsm_region *region, struct dvsm_region_
 		.out_policy = region->policy,
 		.out_resident = dvsm_memfd_allocated(region),
 	};
-	uint32_t size = info->size;
 	struct stat file;
 	uint64_t huge;
 	int error;
 
-	if (size < sizeof(answer) || info->flags)
-		return -EINVAL;
+	if (info->flags)
+		return -EOPNOTSUPP;
 	if (fstat(region->fd, &file))
 		return -errno;
-	answer.size = size;
+	answer.size = info->size;
 	answer.out_id = file.st_ino;
 	if (dvsm_memfd_is_hugetlb(region)) {
 		answer.out_resident_huge = answer.out_resident;
@@ -353,9 +352,8 @@ static int dvsm_memfd_info(const struct dvsm_region *region, struct dvsm_region_
 			return error;
 		answer.out_resident_huge = huge;
 	}
-	memset(info, 0, size);
-	memcpy(info, &answer, sizeof(answer));
-	return 0;
+	return dvsm_struct_answer(info, info->size, DVSM_REGION_INFO_SIZE_FIRST, &answer,
+				  sizeof(answer));
 }
 
 static int dvsm_memfd_nodes(const struct dvsm_region *region, struct dvsm_node_stats *nodes,

@@ -98,6 +98,15 @@ int dvsm_memfd_residency(const struct dvsm_region *region, uint64_t offset, uint
 /* map.c */
 void *dvsm_map_aligned(int fd, uint64_t offset, uint64_t length, int prot, int flags);
 
+/* Sizes of the first version of structs that have grown since. */
+#define DVSM_INFO_SIZE_FIRST		sizeof(struct dvsm_info)
+#define DVSM_REGION_INFO_SIZE_FIRST	offsetof(struct dvsm_region_info, out_parent_id)
+
+/* struct.c */
+int dvsm_struct_check(const void *argument, size_t size, size_t first, size_t known);
+int dvsm_struct_answer(void *argument, size_t size, size_t first, const void *answer,
+		       size_t known);
+
 /* system.c */
 const char *dvsm_getenv(const char *name);
 __attribute__((format(printf, 1, 2))) void dvsm_debug(const char *format, ...);

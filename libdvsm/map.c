@@ -39,14 +39,11 @@ void *dvsm_map_aligned(int fd, uint64_t offset, uint64_t length, int prot, int f
 static int dvsm_map_options_check(const struct dvsm_region_map_options *options)
 {
 	const uint32_t known = DVSM_MAP_F_FIXED | DVSM_MAP_F_REPLACE | DVSM_MAP_F_PRIVATE;
-	const unsigned char *tail = (const unsigned char *)options;
-	size_t at;
+	int error;
 
-	if (options->size < sizeof(*options))
-		return -EINVAL;
-	for (at = sizeof(*options); at < options->size; at++)
-		if (tail[at])
-			return -E2BIG;
+	error = dvsm_struct_check(options, options->size, sizeof(*options), sizeof(*options));
+	if (error)
+		return error;
 	if (options->flags & ~known)
 		return -EOPNOTSUPP;
 	if (options->reserved)

@@ -25,15 +25,7 @@ void dvsm_handle_destroy(struct dvsm_region *region)
 
 static int dvsm_options_check(const struct dvsm_region_options *options)
 {
-	const unsigned char *tail = (const unsigned char *)options;
-	size_t at;
-
-	if (options->size < sizeof(*options))
-		return -EINVAL;
-	for (at = sizeof(*options); at < options->size; at++)
-		if (tail[at])
-			return -E2BIG;
-	return 0;
+	return dvsm_struct_check(options, options->size, sizeof(*options), sizeof(*options));
 }
 
 /* The set that the caller gave, cut to the nodes that can exist at all. */

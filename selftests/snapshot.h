@@ -1,43 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the snapshot tests share.
+ * The snapshot commands as one-line calls; they answer 0 or more, or -errno.
  */
-#ifndef DVSM_SELFTESTS_SNAPSHOT_H
-#define DVSM_SELFTESTS_SNAPSHOT_H
+#ifndef DVSM_SELFTEST_SNAPSHOT_H
+#define DVSM_SELFTEST_SNAPSHOT_H
 
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-#include <linux/dvsm.h>
-#include "kselftest_harness.h"
+#include "fixture.h"
 
-#define PAGE		4096UL
-#define CHUNK		DVSM_CHUNK_SIZE
-#define CHUNK_PAGES	(CHUNK / PAGE)
-
-static inline int region_create(size_t length, __u32 flags)
-{
-	struct dvsm_region_create arg = { .size = sizeof(arg), .flags = flags, .length = length };
-	int device = open(DVSM_DEVICE_PATH, O_RDWR | O_CLOEXEC);
-	int fd;
-
-	if (device < 0)
-		return -1;
-	fd = ioctl(device, DVSM_IOC_REGION_CREATE, &arg);
-	close(device);
-	return fd;
-}
-
-static inline int snapshot_take_range(int fd, __u64 offset, __u64 length, __u32 flags)
+static inline int snapshot_take_range(int fd, uint64_t offset, uint64_t length, uint32_t flags)
 {
 	struct dvsm_snapshot_take arg = {
 		.size = sizeof(arg),
@@ -45,8 +15,9 @@ static inline int snapshot_take_range(int fd, __u64 offset, __u64 length, __u32 
 		.offset = offset,
 		.length = length,
 	};
+	int ret = ioctl(fd, DVSM_IOC_SNAPSHOT_TAKE, &arg);
 
-	return ioctl(fd, DVSM_IOC_SNAPSHOT_TAKE, &arg);
+	return ret < 0 ? -errno : ret;
 }
 
 static inline int snapshot_take(int fd)
@@ -54,4 +25,50 @@ static inline int snapshot_take(int fd)
 	return snapshot_take_range(fd, 0, 0, 0);
 }
 
-#endif /* DVSM_SELFTESTS_SNAPSHOT_H */
+static inline int __attribute__((unused)) snapshot_restore(int fd, int snapshot)
+{
+	struct dvsm_snapshot_restore arg = { .size = sizeof(arg), .snapshot = snapshot };
+
+	return ioctl(fd, DVSM_IOC_SNAPSHOT_RESTORE, &arg) ? -errno : 0;
+}
+
+static inline int __attribute__((unused))
+snapshot_merge(int fd, int snapshot, uint32_t flags, struct dvsm_snapshot_merge *arg)
+{
+	*arg = (struct dvsm_snapshot_merge) {
+		.size = sizeof(*arg),
+		.flags = flags,
+		.snapshot = snapshot,
+	};
+	return ioctl(fd, DVSM_IOC_SNAPSHOT_MERGE, arg) ? -errno : 0;
+}
+
+/* How many ranges differ, at most @nr_ranges of them in @ranges; -errno. */
+static inline int __attribute__((unused))
+region_diff(int fd, int other, struct dvsm_range *ranges, uint32_t nr_ranges)
+{
+	struct dvsm_region_diff arg = {
+		.size = sizeof(arg),
+		.ranges = (uintptr_t)ranges,
+		.nr_ranges = nr_ranges,
+		.other = other,
+	};
+
+	return ioctl(fd, DVSM_IOC_REGION_DIFF, &arg) ? -errno : (int)arg.out_nr_ranges;
+}
+
+static inline int __attribute__((unused))
+region_unshare(int fd, uint64_t offset, uint64_t length, uint64_t *unshared)
+{
+	struct dvsm_region_unshare arg = {
+		.size = sizeof(arg),
+		.offset = offset,
+		.length = length,
+	};
+	int ret = ioctl(fd, DVSM_IOC_REGION_UNSHARE, &arg) ? -errno : 0;
+
+	*unshared = arg.out_unshared;
+	return ret;
+}
+
+#endif /* DVSM_SELFTEST_SNAPSHOT_H */

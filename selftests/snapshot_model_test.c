@@ -11,6 +11,8 @@
  *
  * DVSM_SEED and DVSM_STEPS choose the history.
  */
+#include <sys/wait.h>
+#include <time.h>
 #include "snapshot.h"
 
 #define NR_CHUNKS	4
@@ -433,29 +435,18 @@ static unsigned long from_env(const char *name, unsigned long otherwise)
 	return value ? strtoul(value, NULL, 0) : otherwise;
 }
 
-FIXTURE(model)
-{
-	int unused;
-};
-
-FIXTURE_SETUP(model)
-{
-}
-
-FIXTURE_TEARDOWN(model)
-{
-}
+DVSM_FIXTURE(model)
 
 TEST_F_TIMEOUT(model, random_histories_match_plain_memory, 900)
 {
-	unsigned long nr_steps = from_env("DVSM_STEPS", 4000);
+	unsigned long nr_steps = from_env("DVSM_STEPS", 3000);
 	unsigned long seed = from_env("DVSM_SEED", time(NULL) ^ getpid());
 
 	state = seed * 0x9e3779b97f4a7c15ull | 1;
 	ksft_print_msg("DVSM_SEED=%lu DVSM_STEPS=%lu\n", seed, nr_steps);
 	for (int i = 0; i < NR_MEMBERS; i++)
 		members[i].fd = -1;
-	members[0].fd = region_create(LENGTH, 0);
+	members[0].fd = region_create(self->dev, LENGTH, 0);
 	ASSERT_GE(members[0].fd, 0);
 	members[0].id = ++last_id;
 	member_map(&members[0]);

@@ -75,8 +75,9 @@ DVSM_API const char *dvsm_backend_name(uint32_t backend);
  *
  * Return: the DVSM_BACKEND_ that the answer is about, more than 0. -ENOENT,
  * -EACCES, -ENODEV, as open("/dev/dvsm") answers, when DEVICE is asked for and
- * cannot be had; -EINVAL for a wrong size or flags, or for a DVSM_BACKEND that
- * names no backend; -EOPNOTSUPP for a @backend that does not exist.
+ * cannot be had; -EINVAL for a size below the first version's, or for a
+ * DVSM_BACKEND that names no backend; -E2BIG; -EOPNOTSUPP for flags or a @backend
+ * that do not exist.
  */
 DVSM_API int dvsm_info(uint32_t backend, struct dvsm_info *info);
 

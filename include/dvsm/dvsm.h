@@ -5,5 +5,6 @@
 
 #include <dvsm/base.h>
 #include <dvsm/region.h>
+#include <dvsm/heap.h>
 
 #endif /* DVSM_DVSM_H */

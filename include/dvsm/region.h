@@ -187,7 +187,8 @@ DVSM_API int dvsm_region_unmap(void *address, uint64_t length);
  *   counters (out_nr_), out_resident_peak and out_pinned are 0 and out_id is
  *   the inode's number; the call costs by resident chunks there
  *
- * Return: 0; -EINVAL for a wrong size or flags.
+ * Return: 0; -EINVAL for a size below the first version's; -E2BIG; -EOPNOTSUPP for
+ * flags that do not exist.
  */
 DVSM_API int dvsm_region_info(const struct dvsm_region *region, struct dvsm_region_info *info);
 

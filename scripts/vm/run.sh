@@ -24,7 +24,7 @@ usage()
 	  --kernel KIND      6.12 (default), 6.1, debug, debug-6.1, kcsan: see kernel.sh
 	  --nodes N          NUMA nodes (default 1); memory and CPUs are spread evenly
 	  --memless-node N   node N has CPUs and no memory
-	  --cpuless-node N   node N has memory and no CPU
+	  --cpuless-node N   node N has memory and no CPU (Linux numbers nodes with CPUs first: give the last ones)
 	  --smp N            CPUs (default 4)
 	  --mem SIZE         memory of all nodes together, in M or G (default 4G)
 	  --root host        this machine's root file system, read-only; /tmp, /run and /dev/shm are writable and empty
@@ -198,22 +198,28 @@ build_init()
 	cp "$init" "$stage/init"
 }
 
+# Under one lock with the copy: another run.sh may want to link the same file anew.
 build_dvsm()
 {
 	mkdir -p "$top/build/vm"
-	flock "$top/build/vm/$release.lock" make -s -C "$top" module KDIR="$kdir/build" >"$tmp/make.log" 2>&1 ||
+	exec 7>"$top/build/vm/$release.lock"
+	flock 7
+	make -s -C "$top" module KDIR="$kdir/build" >"$tmp/make.log" 2>&1 7>&- ||
 		{ cat "$tmp/make.log" >&2; die "dvsm.ko does not build for $release"; }
-	dvsm=$top/build/kmod/$release/dvsm.ko
+	cp "$top/build/kmod/$release/dvsm.ko" "$stage/vm/dvsm.ko"
+	exec 7>&-
 }
 
-[ "$dvsm" != build ] || build_dvsm
+case $dvsm in
+build) build_dvsm ;;
+?*) cp "$dvsm" "$stage/vm/dvsm.ko" || die "no module $dvsm" ;;
+esac
 build_init
 printf '%s\0' "$@" >"$stage/vm/argv"
 printf '%s' "$PWD" >"$stage/vm/cwd"
 printf '%s' "$timeout" >"$stage/vm/timeout"
 printf '%s' "${params[*]}" >"$stage/vm/params"
 printf '%s' "$root" >"$stage/vm/root"
-[ -z "$dvsm" ] || cp "$dvsm" "$stage/vm/dvsm.ko" || die "no module $dvsm"
 : >"$stage/vm/modules"
 [ -z "$root" ] || load=",virtio_pci,9pnet_virtio,9p$load"
 for module in ${load//,/ }; do
@@ -298,7 +304,7 @@ reached() { grep -qs "^$1" "$tmp/status"; }
 # boot: one life of the VM. Sets killed where it had to be ended from outside.
 boot()
 {
-	local deadline started=$SECONDS
+	local deadline phase=boot started=$SECONDS
 
 	: >"$tmp/status"
 	: >"$tmp/console"
@@ -317,11 +323,15 @@ boot()
 		tail -n +1 -f --pid="$qemu_pid" "$tmp/console" >&2 &
 		tail_pid=$!
 	fi
-	# 300 s to PID 1; then the command has its time, and init ends by itself within 300 s more (kmemleak is slow).
+	# 300 s until the command runs; then its time, and a minute for init to end it; then 300 s to judge (kmemleak is slow).
 	deadline=$((started + 300))
 	while kill -0 "$qemu_pid" 2>/dev/null; do
-		if [ "$deadline" -eq $((started + 300)) ] && reached run; then
-			deadline=$((timeout ? SECONDS + timeout + 300 : 0))
+		if [ $phase = boot ] && reached run; then
+			phase=run
+			deadline=$((timeout ? SECONDS + timeout + 60 : 0))
+		elif [ $phase = run ] && { reached exit || reached timeout; }; then
+			phase=judge
+			deadline=$((SECONDS + 300))
 		fi
 		if [ "$deadline" -ne 0 ] && [ "$SECONDS" -gt "$deadline" ]; then
 			killed=yes

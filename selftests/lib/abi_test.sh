@@ -38,8 +38,8 @@ header_compiles()	# COMPILER LANGUAGE STANDARD HEADER
 
 declared()
 {
-	cat "$installed"/include/dvsm/*.h | tr '\n' ' ' | grep -o 'DVSM_API[^;{(]*\<dvsm_[a-z0-9_]*(' |
-		grep -o 'dvsm_[a-z0-9_]*($' | tr -d '(' | sort -u
+	cat "$installed"/include/dvsm/*.h | tr '\n;' ' \n' | sed -n 's/.*DVSM_API//p' |
+		awk 'match($0, /dvsm_[a-z0-9_]+\(/) { print substr($0, RSTART, RLENGTH - 1) }' | sort -u
 }
 
 exported() { nm -D --defined-only "$lib/libdvsm.so" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort -u; }

@@ -79,6 +79,19 @@ static inline int nr_descriptors(void)
 	return nr - 1;
 }
 
+static inline int nr_mappings(void)
+{
+	char line[4096];
+	FILE *maps = fopen("/proc/self/maps", "re");
+	int nr = 0;
+
+	while (maps && fgets(line, sizeof(line), maps))
+		nr++;
+	if (maps)
+		fclose(maps);
+	return nr;
+}
+
 /* Mappings of regions, of whatever backend. */
 static inline int nr_region_mappings(void)
 {

@@ -97,16 +97,32 @@ TEST_F(region, tells_what_it_is)
 	EXPECT_NE(0, info.out_id);
 }
 
-TEST_F(region, info_refuses_what_it_does_not_understand)
+TEST_F(region, info_serves_older_and_newer_callers)
 {
-	struct dvsm_region_info info = { .size = sizeof(info) - 1 };
+	const uint32_t first = offsetof(struct dvsm_region_info, out_parent_id);
+	struct {
+		struct dvsm_region_info info;
+		uint64_t more;
+	} longer = { .info = { .size = sizeof(longer) }, .more = 1 };
+	struct dvsm_region_info info;
 
+	memset(&info, 0x5a, sizeof(info));
+	info.size = first;
+	info.flags = 0;
+	EXPECT_EQ(0, dvsm_region_info(self->region, &info));
+	EXPECT_EQ(first, info.size);
+	EXPECT_EQ(self->length, info.out_length);
+	EXPECT_EQ(0, info.out_nr_moved);
+	EXPECT_EQ(0x5a5a5a5a5a5a5a5aULL, info.out_parent_id);
+	info.size = first - 1;
 	EXPECT_FAILS(EINVAL, dvsm_region_info(self->region, &info));
-	info.size = sizeof(info);
+	info.size = first;
 	info.flags = 1;
-	errno = 0;
-	EXPECT_GT(0, dvsm_region_info(self->region, &info));
-	EXPECT_NE(0, errno);
+	EXPECT_FAILS(EOPNOTSUPP, dvsm_region_info(self->region, &info));
+	EXPECT_FAILS(E2BIG, dvsm_region_info(self->region, &longer.info));
+	longer.more = 0;
+	EXPECT_EQ(0, dvsm_region_info(self->region, &longer.info));
+	EXPECT_EQ(self->length, longer.info.out_length);
 }
 
 TEST_F(region, new_memory_reads_as_zeroes_and_takes_no_memory_before_it_is_touched)
@@ -175,6 +191,23 @@ TEST_F(region, addresses_are_where_huge_pages_fit)
 	map[0] = 'o';
 	EXPECT_EQ('o', self->map[5 * PAGE]);
 	EXPECT_EQ(0, dvsm_region_unmap(map, CHUNK));
+}
+
+TEST_F(region, mapping_and_unmapping_leaves_nothing_behind)
+{
+	int before = nr_mappings(), i;
+	char *maps[4];
+
+	for (i = 0; i < 4; i++) {
+		maps[i] = dvsm_region_map(self->region, 0, 0, RW, NULL);
+		ASSERT_NE(NULL, maps[i]);
+	}
+	/* One line each, or none where neighbours are one: no reserve stays. */
+	EXPECT_GE(before + 4, nr_mappings());
+	for (i = 0; i < 4; i++) {
+		EXPECT_EQ(0, dvsm_region_unmap(maps[i], self->length));
+	}
+	EXPECT_EQ(before, nr_mappings());
 }
 
 TEST_F(region, a_fixed_mapping_is_where_it_was_asked_for_or_nowhere)

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Heaps: malloc() in shared memory.
+ *
+ * A heap's blocks may be allocated, read, written and freed by any thread of any process that has the heap: the
+ * maker's descendants by fork(), others by dvsm_heap_attach(). It lies at the same address everywhere, so
+ * pointers into it mean the same in all of them. Its metadata is apart from the blocks. A process that dies,
+ * by whatever signal and inside whatever call, neither breaks the heap nor stops the others; what is lost by
+ * it is what it had allocated itself, and one block more at most.
+ *
+ * Processes that share a heap trust each other, as threads do.
+ *
+ * The functions that are named like C's and POSIX's have their semantics, errno included. Blocks of 16 bytes
+ * and more, and all others too, are aligned to 16. A free of what was not allocated, or was freed already, ends
+ * the process with a message (see DVSM_HEAP_F_HARDENED), not the heap.
+ */
+#ifndef DVSM_HEAP_H
+#define DVSM_HEAP_H
+
+#include <stdbool.h>
+
+#include <dvsm/region.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define DVSM_MALLOC	__attribute__((__malloc__, __warn_unused_result__))
+#define DVSM_SIZED(...)	__attribute__((__alloc_size__(__VA_ARGS__)))
+
+struct dvsm_heap;
+
+/*
+ * PRIVATE: memory of this process alone; a child gets a copy by fork(), as of any private memory.
+ * HARDENED: not yet: EOPNOTSUPP.
+ * FAKE_NODES: for tests: let CPUs be on nodes in turn, whatever the machine has.
+ */
+#define DVSM_HEAP_F_PRIVATE	(1U << 0)
+#define DVSM_HEAP_F_HARDENED	(1U << 1)
+#define DVSM_HEAP_F_FAKE_NODES	(1U << 2)
+
+/**
+ * struct dvsm_heap_options - what a new heap is like; all zero is usual.
+ *
+ * @size: sizeof(struct dvsm_heap_options)
+ * @flags: DVSM_HEAP_F_
+ * @backend: DVSM_BACKEND_, for the region that the heap makes
+ * @reserve: address space, and most that the heap can ever hold, in bytes: from 64 MiB to 1 TiB; 0 means 1 TiB, or
+ *   what the process's limits allow. Takes no memory until it is used
+ * @retain: bytes of free memory that the heap keeps rather than give back to the region; 0 means 32 MiB. An
+ *   eighth of what is in use comes on top
+ * @retain_none: free memory goes back at once
+ * @reserved: 0
+ * @address: where the heap shall be, a multiple of 2 MiB; NULL lets the library choose
+ */
+struct dvsm_heap_options {
+	size_t size;
+	uint32_t flags;
+	uint32_t backend;
+	uint64_t reserve;
+	uint64_t retain;
+	uint32_t retain_none;
+	uint32_t reserved;
+	void *address;
+};
+
+/**
+ * dvsm_heap_create - make a heap.
+ * @options: NULL for all zero
+ *
+ * Return: the heap; NULL with errno EINVAL, EOPNOTSUPP, E2BIG, EEXIST (@address is taken), ENOMEM, or as
+ * dvsm_region_create() says.
+ */
+DVSM_API struct dvsm_heap *dvsm_heap_create(const struct dvsm_heap_options *options);
+
+/**
+ * dvsm_heap_create_on - make a heap in a region.
+ * @region: of 64 MiB to 1 TiB, all zeroes; belongs to the heap on success
+ * @options: as for dvsm_heap_create(); backend and reserve must be 0
+ *
+ * Return: as dvsm_heap_create().
+ */
+DVSM_API struct dvsm_heap *dvsm_heap_create_on(struct dvsm_region *region,
+					       const struct dvsm_heap_options *options);
+
+/**
+ * dvsm_heap_attach - use a heap that a process made which is no ancestor.
+ * @fd: what dvsm_heap_fd() gave there; belongs to the heap on success
+ *
+ * Return: the heap; NULL with errno EEXIST (something is mapped at the heap's address in this process), EINVAL
+ * (no heap, one that is not complete, or of another version), or as dvsm_region_open() says.
+ */
+DVSM_API struct dvsm_heap *dvsm_heap_attach(int fd);
+
+/**
+ * dvsm_heap_detach - this process stops using a heap.
+ *
+ * No thread of this process may use it any more, nor its blocks. The heap lives on in other processes, and
+ * in descriptors. The default heap stays.
+ */
+DVSM_API void dvsm_heap_detach(struct dvsm_heap *heap);
+
+/**
+ * dvsm_heap_destroy - empty the heap for everybody, then detach.
+ *
+ * No process may be using it. Its memory goes back at once; who is still attached finds it empty of memory,
+ * and must detach.
+ */
+DVSM_API void dvsm_heap_destroy(struct dvsm_heap *heap);
+
+/**
+ * dvsm_heap_default - the heap of dvsm_malloc(), made now if it was not.
+ *
+ * Return: the heap; NULL and errno as dvsm_heap_create().
+ */
+DVSM_API struct dvsm_heap *dvsm_heap_default(void);
+
+/**
+ * dvsm_heap_region - the region that a heap lies in; it stays the heap's.
+ *
+ * Return: the region; NULL for a private heap.
+ */
+DVSM_API struct dvsm_region *dvsm_heap_region(const struct dvsm_heap *heap);
+
+/**
+ * dvsm_heap_fd - the descriptor to send to a process that shall attach.
+ *
+ * Return: the descriptor, which stays the heap's; -EOPNOTSUPP for a private heap.
+ */
+DVSM_API int dvsm_heap_fd(const struct dvsm_heap *heap);
+
+#define DVSM_HEAP_NR_ROOTS	64
+
+/**
+ * dvsm_heap_root_set - remember a block where others can find it.
+ * @slot: below DVSM_HEAP_NR_ROOTS
+ * @address: in the heap, or NULL
+ *
+ * Atomic: who reads the slot sees all that was written before. Return: 0; -EINVAL.
+ */
+DVSM_API int dvsm_heap_root_set(struct dvsm_heap *heap, unsigned int slot, const void *address);
+
+/** dvsm_heap_root_get - what was remembered; NULL for nothing. */
+DVSM_API void *dvsm_heap_root_get(const struct dvsm_heap *heap, unsigned int slot);
+
+/**
+ * dvsm_heap_root_exchange - remember @desired if the slot still has @expected.
+ *
+ * Return: true if it did.
+ */
+DVSM_API bool dvsm_heap_root_exchange(struct dvsm_heap *heap, unsigned int slot,
+				      const void *expected, const void *desired);
+
+/** dvsm_heap_offset - an address as an offset in the heap's region; UINT64_MAX if it is not in the heap. */
+DVSM_API uint64_t dvsm_heap_offset(const struct dvsm_heap *heap, const void *address);
+
+/** dvsm_heap_address - the reverse; NULL for an offset beyond the heap. */
+DVSM_API void *dvsm_heap_address(const struct dvsm_heap *heap, uint64_t offset);
+
+/* On the default heap. */
+DVSM_API void dvsm_free(void *address);
+DVSM_API DVSM_MALLOC DVSM_SIZED(1) void *dvsm_malloc(size_t size);
+DVSM_API DVSM_MALLOC DVSM_SIZED(1, 2) void *dvsm_calloc(size_t nr, size_t size);
+DVSM_API DVSM_SIZED(2) void *dvsm_realloc(void *address, size_t size);
+DVSM_API DVSM_SIZED(2, 3) void *dvsm_reallocarray(void *address, size_t nr, size_t size);
+DVSM_API DVSM_MALLOC DVSM_SIZED(2) void *dvsm_aligned_alloc(size_t alignment, size_t size);
+DVSM_API DVSM_MALLOC DVSM_SIZED(2) void *dvsm_memalign(size_t alignment, size_t size);
+/* As POSIX has it: returns the error, positive, and leaves errno alone. */
+DVSM_API int dvsm_posix_memalign(void **address, size_t alignment, size_t size);
+DVSM_API size_t dvsm_malloc_usable_size(const void *address);
+
+/* On a heap. */
+DVSM_API void dvsm_heap_free(struct dvsm_heap *heap, void *address);
+DVSM_API DVSM_MALLOC DVSM_SIZED(2) void *dvsm_heap_malloc(struct dvsm_heap *heap, size_t size);
+DVSM_API DVSM_MALLOC DVSM_SIZED(2, 3) void *dvsm_heap_calloc(struct dvsm_heap *heap, size_t nr,
+							    size_t size);
+DVSM_API DVSM_SIZED(3) void *dvsm_heap_realloc(struct dvsm_heap *heap, void *address, size_t size);
+DVSM_API DVSM_MALLOC DVSM_SIZED(3) void *dvsm_heap_aligned_alloc(struct dvsm_heap *heap,
+								size_t alignment, size_t size);
+DVSM_API size_t dvsm_heap_usable_size(const struct dvsm_heap *heap, const void *address);
+
+/**
+ * dvsm_heap_malloc_node - a block in memory of one node.
+ * @node: from 0
+ *
+ * Memory that the node does not have comes from elsewhere, as the region's policy has it.
+ * Return: the block; NULL with errno EINVAL (no such node) or ENOMEM.
+ */
+DVSM_API DVSM_MALLOC DVSM_SIZED(2) void *dvsm_heap_malloc_node(struct dvsm_heap *heap, size_t size,
+							      unsigned int node);
+
+/**
+ * dvsm_heap_trim - give free memory back.
+ * @keep: bytes of it that may stay
+ *
+ * Empties the stacks of the CPUs that the calling thread may run on (it visits each of them), gives up empty
+ * slabs, and gives back to the region the memory of free chunks.
+ *
+ * Return: bytes given back.
+ */
+DVSM_API size_t dvsm_heap_trim(struct dvsm_heap *heap, size_t keep);
+
+/**
+ * struct dvsm_heap_stats - a heap in numbers.
+ *
+ * @size: sizeof(struct dvsm_heap_stats), set by the caller
+ * @out_reserved: bytes of address space
+ * @out_metadata: bytes of address space that metadata may take of it
+ * @out_chunks: bytes of chunks in use
+ * @out_retained: bytes of free chunks that keep their memory
+ * @out_live: bytes of blocks that the program has
+ * @out_live_blocks: how many
+ * @out_cached: bytes of blocks that are ready in CPUs' stacks
+ * @out_free: bytes of free blocks in slabs
+ * @out_free_pages: bytes of open chunks that are in no slab
+ * @out_huge: bytes of @out_live in blocks of whole chunks
+ * @out_deaths: threads that were found dead inside the allocator
+ * @out_recovered: how many of them had something in hand, which was put back
+ * @out_discarded: bytes given back to the region so far
+ */
+struct dvsm_heap_stats {
+	size_t size;
+	uint64_t out_reserved;
+	uint64_t out_metadata;
+	uint64_t out_chunks;
+	uint64_t out_retained;
+	uint64_t out_live;
+	uint64_t out_live_blocks;
+	uint64_t out_cached;
+	uint64_t out_free;
+	uint64_t out_free_pages;
+	uint64_t out_huge;
+	uint64_t out_deaths;
+	uint64_t out_recovered;
+	uint64_t out_discarded;
+};
+
+/**
+ * dvsm_heap_stats - count.
+ *
+ * Walks the tables without stopping anybody: with others at work the numbers are not of one moment.
+ * Return: 0; -EINVAL.
+ */
+DVSM_API int dvsm_heap_stats(struct dvsm_heap *heap, struct dvsm_heap_stats *stats);
+
+/** dvsm_heap_print - the same, by node and size class, for people; on descriptor @fd. Return: 0; -errno. */
+DVSM_API int dvsm_heap_print(struct dvsm_heap *heap, int fd);
+
+/**
+ * dvsm_heap_check - audit a heap.
+ * @level: 0: finish what the dead have begun. 1: the tables' own invariants, which hold while others work, too.
+ *   2: every byte is free, cached, live or metadata, each block in one place; nobody may be at work meanwhile
+ *
+ * Says what is wrong on standard error if DVSM_DEBUG is set. Return: 0; -EUCLEAN for a broken heap; -EINVAL.
+ */
+DVSM_API int dvsm_heap_check(struct dvsm_heap *heap, int level);
+
+/**
+ * dvsm_heap_walk - visit every live block.
+ * @visit: gets each block's address and usable size; anything but 0 ends the walk
+ *
+ * Nobody may be at work meanwhile. A block that a process lost when it died is among them.
+ * Return: 0, or what @visit answered.
+ */
+DVSM_API int dvsm_heap_walk(struct dvsm_heap *heap,
+			    int (*visit)(void *address, size_t size, void *context), void *context);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* DVSM_HEAP_H */

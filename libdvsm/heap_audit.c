@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * The audit: do the tables agree, and is every byte somewhere?
+ *
+ * Level 2 marks each free block (a set bit) and each cached one (in a stack) in a bitmap of its own and finds
+ * blocks that are in two places; what is in none is live. dvsm_heap_walk() visits those.
+ */
+#include <string.h>
+
+#include "heap_slab.h"
+
+struct dvsm_audit {
+	const struct dvsm_heap *heap;
+	uint64_t *cached;		/* [page][DVSM_SLAB_WORDS]: blocks in stacks; sparse */
+	size_t length;
+	int nr_errors;
+	int (*visit)(void *address, size_t size, void *context);
+	void *context;
+	int answer;
+};
+
+static void dvsm_audit_error(struct dvsm_audit *audit, const char *what, uint64_t where)
+{
+	audit->nr_errors++;
+	dvsm_debug("heap audit: %s at offset 0x%llx", what, (unsigned long long)where);
+}
+
+static bool dvsm_audit_begin(struct dvsm_audit *audit, const struct dvsm_heap *heap)
+{
+	memset(audit, 0, sizeof(*audit));
+	audit->heap = heap;
+	audit->length = (uint64_t)atomic_load(&heap->header->high_chunk) * DVSM_CHUNK_PAGES *
+			DVSM_SLAB_WORDS * sizeof(uint64_t);
+	audit->length = audit->length ? audit->length : DVSM_PAGE_SIZE;
+	audit->cached = mmap(NULL, audit->length, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return audit->cached != MAP_FAILED;
+}
+
+/* Notes which blocks are in stacks. */
+static void dvsm_audit_stacks(struct dvsm_audit *audit)
+{
+	const struct dvsm_heap *heap = audit->heap;
+	struct dvsm_stack *stack;
+	struct dvsm_place place;
+	uint32_t cpu, index, i, count;
+	uint64_t *word, offset;
+
+	for (cpu = 0; cpu < heap->nr_cpus; cpu++) {
+		for (index = 1; index <= DVSM_STACK_REMOTE; index++) {
+			stack = dvsm_cpu_stack(dvsm_heap_cpu(heap, cpu), index);
+			count = (uint32_t)atomic_load(&stack->head);
+			if (count > DVSM_STACK_SLOTS) {
+				dvsm_audit_error(audit, "a stack has too many blocks",
+						 dvsm_heap_offset_of(heap, stack));
+				count = DVSM_STACK_SLOTS;
+			}
+			for (i = 0; i < count; i++) {
+				offset = stack->blocks[i] - heap->base;
+				if (offset >= heap->size ||
+				    !dvsm_slab_place(heap, offset, &place) ||
+				    (index != DVSM_STACK_REMOTE && place.class != index)) {
+					dvsm_audit_error(audit, "a stack has what is no block of its class",
+							 offset);
+					continue;
+				}
+				word = &audit->cached[(uint64_t)place.page * DVSM_SLAB_WORDS +
+						      place.block / 64];
+				if (*word >> place.block % 64 & 1)
+					dvsm_audit_error(audit, "a block is in stacks twice", offset);
+				*word |= 1ULL << place.block % 64;
+			}
+		}
+	}
+}
+
+static void dvsm_audit_visit(struct dvsm_audit *audit, uint64_t offset, size_t size)
+{
+	if (audit->visit && !audit->answer)
+		audit->answer = audit->visit(dvsm_heap_at(audit->heap, offset), size, audit->context);
+}
+
+/* @exact: nobody is at work. */
+static void dvsm_audit_slab(struct dvsm_audit *audit, uint32_t page, uint32_t number, bool exact)
+{
+	const struct dvsm_heap *heap = audit->heap;
+	const struct dvsm_class *class = dvsm_heap_class(heap, number);
+	uint64_t offset = (uint64_t)page << DVSM_HEAP_PAGE_SHIFT;
+	uint32_t word, chunk = page / DVSM_CHUNK_PAGES, cur;
+	uint64_t bits, cached, live;
+	bool any = false;
+
+	for (word = 0; word < dvsm_class_words(class); word++) {
+		bits = dvsm_word_read(dvsm_slab_word(heap, page, word)).bits;
+		any |= bits;
+		if (bits & ~dvsm_class_full(class, word))
+			dvsm_audit_error(audit, "a slab has more blocks than it can", offset);
+		cached = audit->cached[(uint64_t)page * DVSM_SLAB_WORDS + word];
+		if (!exact)
+			continue;
+		if (bits & cached)
+			dvsm_audit_error(audit, "a block is free and in a stack", offset);
+		live = dvsm_class_full(class, word) & ~bits & ~cached;
+		for (; live; live &= live - 1)
+			dvsm_audit_visit(audit, offset + (word * 64ULL +
+					 (uint32_t)__builtin_ctzll(live)) * class->size, class->size);
+	}
+	cur = atomic_load(&heap->slabs[page].cur);
+	if (exact && any && !(atomic_load(&heap->chunks[chunk].avail) >> page % DVSM_CHUNK_PAGES & 1) &&
+	    (!cur || atomic_load(&dvsm_heap_cpu(heap, cur - 1)->cur[number]) != page + 1))
+		dvsm_audit_error(audit, "a slab with free blocks cannot be found", offset);
+	if (exact && (atomic_load(&heap->chunks[chunk].avail) >> page % DVSM_CHUNK_PAGES & 1) &&
+	    !(atomic_load(dvsm_hint_word(heap, chunk, number)) >> chunk % 64 & 1))
+		dvsm_audit_error(audit, "a slab has no hint", offset);
+}
+
+/* The slabs of an open chunk: they and the free pages are all of it. */
+static void dvsm_audit_open(struct dvsm_audit *audit, uint32_t chunk, bool exact)
+{
+	const struct dvsm_heap *heap = audit->heap;
+	uint64_t free = dvsm_word_read(&heap->chunks[chunk].pages).bits;
+	uint32_t page, i, first = chunk * DVSM_CHUNK_PAGES, class, nr_pages;
+
+	for (page = first; page < first + DVSM_CHUNK_PAGES; page += nr_pages) {
+		nr_pages = 1;
+		class = heap->classes[page];
+		if (class == DVSM_CLASS_NONE) {
+			if (exact && !(free >> page % DVSM_CHUNK_PAGES & 1))
+				dvsm_audit_error(audit, "a page is nobody's",
+						 (uint64_t)page << DVSM_HEAP_PAGE_SHIFT);
+			continue;
+		}
+		if (class > DVSM_CLASS_LAST || heap->slabs[page].delta) {
+			if (exact)
+				dvsm_audit_error(audit, "a page has no slab",
+						 (uint64_t)page << DVSM_HEAP_PAGE_SHIFT);
+			continue;
+		}
+		nr_pages = dvsm_heap_class(heap, class)->nr_pages;
+		for (i = 0; exact && i < nr_pages; i++)
+			if (page + i >= first + DVSM_CHUNK_PAGES ||
+			    heap->classes[page + i] != class || heap->slabs[page + i].delta != i ||
+			    free >> (page + i) % DVSM_CHUNK_PAGES & 1)
+				dvsm_audit_error(audit, "a slab's pages are not its own",
+						 (uint64_t)page << DVSM_HEAP_PAGE_SHIFT);
+		dvsm_audit_slab(audit, page, class, exact);
+	}
+	if (exact && free && !(atomic_load(dvsm_hint_word(heap, chunk, DVSM_HINT_RUN)) >> chunk % 64 & 1))
+		dvsm_audit_error(audit, "free pages have no hint",
+				 (uint64_t)chunk << DVSM_HEAP_CHUNK_SHIFT);
+}
+
+static void dvsm_audit_chunks(struct dvsm_audit *audit, bool exact)
+{
+	const struct dvsm_heap *heap = audit->heap;
+	uint32_t chunk, i, nr, high = atomic_load(&heap->header->high_chunk);
+	bool is_free;
+
+	for (chunk = heap->header->first_chunk; chunk < high; chunk += nr) {
+		nr = 1;
+		is_free = dvsm_map_bits(heap, chunk / 64) >> chunk % 64 & 1;
+		if (is_free != (heap->chunks[chunk].kind == DVSM_CHUNK_FREE) && exact)
+			dvsm_audit_error(audit, is_free ? "a free chunk is somebody's" :
+					 "a chunk is nobody's",
+					 (uint64_t)chunk << DVSM_HEAP_CHUNK_SHIFT);
+		if (heap->chunks[chunk].kind == DVSM_CHUNK_OPEN && !is_free) {
+			dvsm_audit_open(audit, chunk, exact);
+		} else if (heap->chunks[chunk].kind == DVSM_CHUNK_HUGE && exact) {
+			nr = heap->chunks[chunk].nr_chunks;
+			for (i = 1; i < nr; i++)
+				if (heap->chunks[chunk + i].kind != DVSM_CHUNK_BODY ||
+				    (dvsm_map_bits(heap, (chunk + i) / 64) >> (chunk + i) % 64 & 1))
+					dvsm_audit_error(audit, "a huge block's chunk is not its own",
+							 (uint64_t)(chunk + i) << DVSM_HEAP_CHUNK_SHIFT);
+			dvsm_audit_visit(audit, (uint64_t)chunk << DVSM_HEAP_CHUNK_SHIFT,
+					 (size_t)nr << DVSM_HEAP_CHUNK_SHIFT);
+			nr = nr ? nr : 1;
+		} else if (heap->chunks[chunk].kind == DVSM_CHUNK_BODY && exact) {
+			dvsm_audit_error(audit, "a part of a huge block that is not there",
+					 (uint64_t)chunk << DVSM_HEAP_CHUNK_SHIFT);
+		}
+	}
+}
+
+static void dvsm_audit_lanes(struct dvsm_audit *audit)
+{
+	const struct dvsm_heap *heap = audit->heap;
+	uint32_t i;
+
+	for (i = 0; i < heap->header->nr_lanes; i++)
+		if (atomic_load(&heap->lanes[i].state) >> 59 != DVSM_OP_IDLE)
+			dvsm_audit_error(audit, "a lane is at work", i);
+}
+
+int dvsm_heap_check(struct dvsm_heap *heap, int level)
+{
+	struct dvsm_audit audit;
+
+	if (level < 0 || level > 2)
+		return dvsm_fail(EINVAL);
+	dvsm_lanes_recover(heap, false);
+	if (!level)
+		return 0;
+	if (!dvsm_audit_begin(&audit, heap))
+		return -errno;
+	if (level == 2) {
+		dvsm_audit_lanes(&audit);
+		dvsm_audit_stacks(&audit);
+	}
+	dvsm_audit_chunks(&audit, level == 2);
+	munmap(audit.cached, audit.length);
+	return audit.nr_errors ? dvsm_fail(EUCLEAN) : 0;
+}
+
+int dvsm_heap_walk(struct dvsm_heap *heap, int (*visit)(void *address, size_t size, void *context),
+		   void *context)
+{
+	struct dvsm_audit audit;
+
+	dvsm_lanes_recover(heap, false);
+	if (!dvsm_audit_begin(&audit, heap))
+		return -errno;
+	audit.visit = visit;
+	audit.context = context;
+	dvsm_audit_stacks(&audit);
+	dvsm_audit_chunks(&audit, true);
+	munmap(audit.cached, audit.length);
+	return audit.answer;
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* What the heap wants of the memory below it: the only heap file that knows regions from private memory. */
+#include <linux/mempolicy.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "heap_backing.h"
+#include "heap_chunk.h"
+
+/* Where heaps go: free on x86-64 Linux with and without sanitizers. 1 TiB apart. */
+#define DVSM_BASE_FIRST	(20ULL << 40)
+#define DVSM_BASE_SLOTS	56U
+
+static void *dvsm_backing_map_private(uint64_t size, void *address)
+{
+	void *mapped = mmap(address, size, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
+			    -1, 0);
+
+	if (mapped == MAP_FAILED)
+		return NULL;
+	if (mapped != address) {
+		munmap(mapped, size);
+		return dvsm_fail_null(EEXIST);
+	}
+	return mapped;
+}
+
+/* @region: NULL for private memory. */
+void *dvsm_backing_map(const struct dvsm_region *region, uint64_t size, void *address)
+{
+	struct dvsm_region_map_options options = {
+		.size = sizeof(options),
+		.flags = DVSM_MAP_F_FIXED,
+		.address = address,
+	};
+
+	if (!region)
+		return dvsm_backing_map_private(size, address);
+	return dvsm_region_map(region, 0, size, PROT_READ | PROT_WRITE, &options);
+}
+
+/* As above, at the first place that is free; different processes begin at different places. */
+void *dvsm_backing_map_anywhere(const struct dvsm_region *region, uint64_t size, unsigned int seed)
+{
+	void *address;
+	unsigned int i;
+
+	for (i = 0; i < DVSM_BASE_SLOTS; i++) {
+		address = (void *)(DVSM_BASE_FIRST + ((uint64_t)((seed + i) % DVSM_BASE_SLOTS) << 40));
+		address = dvsm_backing_map(region, size, address);
+		if (address || (errno != EEXIST && errno != ENOMEM))
+			return address;
+	}
+	/* Sanitizers and small address spaces: wherever the kernel likes. */
+	if (region)
+		return dvsm_region_map(region, 0, size, PROT_READ | PROT_WRITE, NULL);
+	return dvsm_map_aligned(-1, 0, size, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+}
+
+/*
+ * Metadata is touched here and there: small pages for it, where there is a choice. Blocks get huge pages; of a
+ * shared heap the backend has asked for them already.
+ */
+void dvsm_backing_advise(const struct dvsm_heap *heap)
+{
+	uint64_t first = (uint64_t)heap->header->first_chunk << DVSM_HEAP_CHUNK_SHIFT;
+
+	if (heap->region && dvsm_region_backend(heap->region) == DVSM_BACKEND_MEMFD_THP)
+		madvise((void *)heap->base, first, MADV_NOHUGEPAGE);
+	if (!heap->region)
+		madvise((void *)(heap->base + first), heap->size - first, MADV_HUGEPAGE);
+}
+
+/*
+ * The descriptor may have been closed behind the library's back, and its number be another file's by now:
+ * shared memory is discarded by its address where that works, which is every backend but the device.
+ */
+int dvsm_backing_discard(const struct dvsm_heap *heap, uint64_t offset, uint64_t length)
+{
+	void *address = dvsm_heap_at(heap, offset);
+	uint32_t backend;
+
+	if (!heap->region)
+		return madvise(address, length, MADV_DONTNEED) ? -errno : 0;
+	backend = dvsm_region_backend(heap->region);
+	if (backend == DVSM_BACKEND_MEMFD_THP || backend == DVSM_BACKEND_MEMFD_4K)
+		return madvise(address, length, MADV_REMOVE) ? -errno : 0;
+	return dvsm_region_discard(heap->region, offset, length, NULL);
+}
+
+/* A wish: memory that is not touched yet shall come from the node. */
+void dvsm_backing_bind(const struct dvsm_heap *heap, uint64_t offset, uint64_t length,
+		       uint32_t node)
+{
+	unsigned long nodes[2] = { 1UL << node, 0 };
+
+	if (!(heap->flags & DVSM_HEAP_F_FAKE_NODES))
+		syscall(SYS_mbind, dvsm_heap_at(heap, offset), length, MPOL_PREFERRED, nodes,
+			DVSM_HEAP_NODES_MAX + 1UL, 0U);
+}

@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Chunks: the heap's own 2 MiB pieces.
+ *
+ * The map has a bit for each chunk, set when it is free. A map word that was never changed (tag 0) stands for
+ * "all free", so a new heap of 1 TiB has nothing to initialise. A free chunk whose dirty bit is set still has
+ * its memory, and contents; which ones are kept is the retain policy of dvsm_chunks_free().
+ */
+#include "heap_chunk.h"
+
+/* The chunks of a map word that are the allocator's to give. */
+static uint64_t dvsm_map_valid(const struct dvsm_heap *heap, uint32_t word)
+{
+	uint32_t first = heap->header->first_chunk, end = heap->header->end_chunk;
+	uint64_t bits = ~0ULL;
+
+	if (word < first / 64 || word > (end - 1) / 64)
+		return 0;
+	if (word == first / 64)
+		bits &= ~0ULL << first % 64;
+	if (word == end / 64)
+		bits &= ~(~0ULL << end % 64);
+	return bits;
+}
+
+static uint64_t dvsm_map_effective(const struct dvsm_heap *heap, uint32_t word,
+				   struct dvsm_word value)
+{
+	return value.tag ? value.bits : dvsm_map_valid(heap, word);
+}
+
+uint64_t dvsm_map_bits(const struct dvsm_heap *heap, uint32_t word)
+{
+	return dvsm_map_effective(heap, word, dvsm_word_read(&heap->map[word]));
+}
+
+static bool dvsm_map_try_take(const struct dvsm_hold *hold, uint32_t word, uint64_t mask)
+{
+	struct dvsm_word old = dvsm_word_read(&hold->heap->map[word]);
+	uint64_t bits;
+
+	for (;;) {
+		bits = dvsm_map_effective(hold->heap, word, old);
+		if ((bits & mask) != mask)
+			return false;
+		if (dvsm_word_step(hold, &hold->heap->map[word], &old, bits & ~mask))
+			return true;
+	}
+}
+
+/* The bits of the cursor's map word that belong to chunks [chunk, chunk + nr). */
+static uint64_t dvsm_map_mask(uint32_t chunk, uint32_t nr, uint32_t word)
+{
+	uint32_t first = word == chunk / 64 ? chunk % 64 : 0;
+	uint32_t last = word == (chunk + nr - 1) / 64 ? (chunk + nr - 1) % 64 : 63;
+
+	return (~0ULL << first) & (~0ULL >> (63 - last));
+}
+
+static uint32_t dvsm_map_words(uint32_t chunk, uint32_t nr)
+{
+	return (chunk + nr - 1) / 64 - chunk / 64 + 1;
+}
+
+static void dvsm_high_raise(const struct dvsm_heap *heap, uint32_t end)
+{
+	uint32_t high = atomic_load(&heap->header->high_chunk);
+
+	while (high < end &&
+	       !atomic_compare_exchange_weak(&heap->header->high_chunk, &high, end))
+		;
+}
+
+/* One free chunk: with memory on the node, else without memory, else any. */
+static bool dvsm_chunk_find_one(const struct dvsm_heap *heap, uint32_t node, uint32_t *chunk)
+{
+	uint32_t word, last = (heap->header->end_chunk - 1) / 64;
+	uint32_t high = atomic_load(&heap->header->high_chunk) / 64;
+	uint64_t bits;
+	int pass;
+
+	for (pass = 0; pass < 3; pass++) {
+		if (!pass && !atomic_load(&heap->header->nr_dirty))
+			continue;
+		for (word = heap->header->first_chunk / 64;
+		     word <= (pass == 1 || high > last ? last : high); word++) {
+			bits = dvsm_map_bits(heap, word);
+			if (!pass)
+				bits &= atomic_load(&heap->dirty[word]);
+			else if (pass == 1)
+				bits &= ~atomic_load(&heap->dirty[word]);
+			for (; bits; bits &= bits - 1) {
+				*chunk = word * 64 + (uint32_t)__builtin_ctzll(bits);
+				if (pass || heap->nr_nodes == 1 ||
+				    heap->chunks[*chunk].node == node)
+					return true;
+			}
+		}
+	}
+	return false;
+}
+
+/* The lowest run of free chunks; the run's first one is a multiple of align. */
+static bool dvsm_chunk_find_run(const struct dvsm_heap *heap, uint32_t nr, uint32_t align,
+				uint32_t *chunk)
+{
+	uint32_t at = heap->header->first_chunk, end = heap->header->end_chunk;
+	uint32_t start = (at + align - 1) / align * align, used;
+	uint64_t bits;
+
+	for (at = start; at < end && start + nr <= end; ) {
+		bits = ~dvsm_map_bits(heap, at / 64) & (~0ULL << at % 64);
+		if (!bits) {
+			at = (at / 64 + 1) * 64;
+		} else {
+			used = at / 64 * 64 + (uint32_t)__builtin_ctzll(bits);
+			if (used >= start + nr)
+				at = used;
+			else
+				at = start = (used + align) / align * align;
+		}
+		if (at >= start + nr) {
+			*chunk = start;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The steps of taking chunks that were found free. False: others were faster; the lane is idle. */
+static bool dvsm_chunks_try_take(struct dvsm_hold *hold, uint32_t chunk, uint32_t nr)
+{
+	uint32_t word;
+
+	dvsm_high_raise(hold->heap, chunk + nr);
+	hold->log->chunk = chunk;
+	hold->log->nr = nr;
+	for (word = dvsm_map_words(chunk, nr); word-- > 0; ) {
+		dvsm_lane_begin(hold, DVSM_OP_CHUNK, word);
+		if (dvsm_map_try_take(hold, chunk / 64 + word,
+				      dvsm_map_mask(chunk, nr, chunk / 64 + word)))
+			continue;
+		if (word + 1 < dvsm_map_words(chunk, nr)) {
+			dvsm_lane_begin(hold, DVSM_OP_FREE, word + 1);
+			dvsm_chunks_free(hold);
+		} else {
+			dvsm_lane_idle(hold);
+		}
+		return false;
+	}
+	return true;
+}
+
+/* Counts chunks that were taken. Return: whether they read as zeroes. */
+static bool dvsm_chunks_account(const struct dvsm_heap *heap, uint32_t chunk, uint32_t nr)
+{
+	uint32_t word, nr_dirty = 0;
+	uint64_t dirty;
+
+	for (word = 0; word < dvsm_map_words(chunk, nr); word++) {
+		dirty = atomic_load(&heap->dirty[chunk / 64 + word]) &
+			dvsm_map_mask(chunk, nr, chunk / 64 + word);
+		if (!dirty)
+			continue;
+		nr_dirty += (uint32_t)__builtin_popcountll(dirty);
+		atomic_fetch_and(&heap->dirty[chunk / 64 + word], ~dirty);
+	}
+	atomic_fetch_sub(&heap->header->nr_dirty, nr_dirty);
+	atomic_fetch_add(&heap->header->nr_used, nr);
+	return !nr_dirty;
+}
+
+/**
+ * dvsm_chunks_take - take a run of chunks into the lane's hands.
+ * @align: of the first one, in chunks, from the start of the heap
+ * @node: where the memory should be; asked for only on machines with several
+ * @clean: receives whether all of it reads as zeroes
+ *
+ * The lane must be idle. Return: true, with log.chunk and log.nr in hand and the state at CHUNK, cursor 0,
+ * done; false when there is no such run, with the lane idle.
+ */
+bool dvsm_chunks_take(struct dvsm_hold *hold, uint32_t nr, uint32_t align, uint32_t node,
+		      bool *clean)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	uint32_t chunk, i;
+
+	do {
+		if (nr == 1 && align == 1 ? !dvsm_chunk_find_one(heap, node, &chunk) :
+					    !dvsm_chunk_find_run(heap, nr, align, &chunk))
+			return false;
+	} while (!dvsm_chunks_try_take(hold, chunk, nr));
+	*clean = dvsm_chunks_account(heap, chunk, nr);
+	if (heap->nr_nodes > 1) {
+		for (i = 0; i < nr; i++)
+			heap->chunks[chunk + i].node = (uint8_t)node;
+		dvsm_backing_bind(heap, (uint64_t)chunk << DVSM_HEAP_CHUNK_SHIFT,
+				  (uint64_t)nr << DVSM_HEAP_CHUNK_SHIFT, node);
+	}
+	return true;
+}
+
+/* As above, these and no others. */
+bool dvsm_chunks_take_at(struct dvsm_hold *hold, uint32_t chunk, uint32_t nr)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	uint32_t word;
+	uint64_t mask;
+
+	if (chunk + nr > heap->header->end_chunk)
+		return false;
+	for (word = chunk / 64; word <= (chunk + nr - 1) / 64; word++) {
+		mask = dvsm_map_mask(chunk, nr, word);
+		if ((dvsm_map_bits(heap, word) & mask) != mask)
+			return false;
+	}
+	if (!dvsm_chunks_try_take(hold, chunk, nr))
+		return false;
+	dvsm_chunks_account(heap, chunk, nr);
+	return true;
+}
+
+static bool dvsm_chunks_keep(const struct dvsm_heap *heap, uint32_t nr)
+{
+	const struct dvsm_heap_header *header = heap->header;
+	uint64_t limit = (header->retain >> DVSM_HEAP_CHUNK_SHIFT) +
+			 atomic_load(&header->nr_used) / 8;
+
+	return header->retain && atomic_load(&header->nr_dirty) + (uint64_t)nr <= limit;
+}
+
+/* The chunks of one map word: nothing of them is anybody's, and their memory stays or goes. */
+static void dvsm_chunks_clear(const struct dvsm_hold *hold, uint32_t first, uint32_t nr)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	uint64_t mask = dvsm_map_mask(first, nr, first / 64);
+	uint32_t chunk;
+
+	for (chunk = first; chunk < first + nr; chunk++) {
+		heap->classes[chunk * DVSM_CHUNK_PAGES] = DVSM_CLASS_NONE;
+		heap->chunks[chunk].kind = DVSM_CHUNK_FREE;
+		heap->chunks[chunk].nr_chunks = 0;
+		atomic_store(&heap->chunks[chunk].avail, 0);
+	}
+	if ((hold->discard || !dvsm_chunks_keep(heap, nr)) &&
+	    !dvsm_backing_discard(heap, (uint64_t)first << DVSM_HEAP_CHUNK_SHIFT,
+				  (uint64_t)nr << DVSM_HEAP_CHUNK_SHIFT)) {
+		atomic_fetch_and(&heap->dirty[first / 64], ~mask);
+		atomic_fetch_add(&heap->header->nr_discards, nr);
+	} else {
+		atomic_fetch_or(&heap->dirty[first / 64], mask);
+		atomic_fetch_add(&heap->header->nr_dirty, nr);
+	}
+	atomic_fetch_sub(&heap->header->nr_used, nr);
+}
+
+/* The rest of DVSM_OP_FREE, from its cursor on; leaves the lane idle. */
+void dvsm_chunks_free(struct dvsm_hold *hold)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	uint32_t chunk = hold->log->chunk, nr = hold->log->nr;
+	uint32_t word = dvsm_state_cursor(dvsm_lane_state(hold));
+	uint64_t mask, twice;
+	uint32_t first;
+
+	if (hold->resumed && dvsm_lane_done(hold))
+		word++;
+	for (; word < dvsm_map_words(chunk, nr); word++) {
+		dvsm_lane_begin(hold, DVSM_OP_FREE, word);
+		mask = dvsm_map_mask(chunk, nr, chunk / 64 + word);
+		first = (chunk / 64 + word) * 64 + (uint32_t)__builtin_ctzll(mask);
+		dvsm_chunks_clear(hold, first, (uint32_t)__builtin_popcountll(mask));
+		dvsm_word_put(hold, &heap->map[chunk / 64 + word], mask, &twice);
+	}
+	dvsm_lane_idle(hold);
+}
+
+/* log.chunk, in hand, becomes 32 free pages; leaves the lane idle. */
+void dvsm_chunk_open(struct dvsm_hold *hold)
+{
+	struct dvsm_heap_chunk *chunk = &hold->heap->chunks[hold->log->chunk];
+	uint64_t twice;
+
+	if (!hold->resumed || !dvsm_lane_done(hold)) {
+		chunk->kind = DVSM_CHUNK_OPEN;
+		atomic_store(&chunk->avail, 0);
+		dvsm_lane_begin(hold, DVSM_OP_OPEN, 0);
+		dvsm_word_put(hold, &chunk->pages, DVSM_PAGES_ALL, &twice);
+	}
+	dvsm_pages_settle(hold->heap, hold->log->chunk);
+	dvsm_lane_idle(hold);
+}
+
+/**
+ * dvsm_chunk_close - give back an open chunk, if all its pages are free.
+ *
+ * The lane is idle before and after.
+ */
+bool dvsm_chunk_close(struct dvsm_hold *hold, uint32_t chunk)
+{
+	hold->log->chunk = chunk;
+	hold->log->nr = 1;
+	dvsm_lane_begin(hold, DVSM_OP_CLOSE, 0);
+	if (!dvsm_word_try_take(hold, &hold->heap->chunks[chunk].pages, DVSM_PAGES_ALL)) {
+		dvsm_lane_idle(hold);
+		return false;
+	}
+	dvsm_lane_begin(hold, DVSM_OP_FREE, 0);
+	dvsm_chunks_free(hold);
+	return true;
+}
+
+/**
+ * dvsm_chunks_discard - give the memory of free chunks back to the region.
+ * @keep: chunks that may keep theirs
+ *
+ * The lane is idle before and after. Also counts anew how many have memory: deaths may have
+ * left the counter off. Return: chunks that lost their memory.
+ */
+size_t dvsm_chunks_discard(struct dvsm_hold *hold, size_t keep)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	uint32_t word, last, high = atomic_load(&heap->header->high_chunk), chunk;
+	size_t nr_dirty = 0, nr = 0;
+	uint64_t bits;
+
+	if (!high)
+		return 0;
+	last = (high - 1) / 64;
+	for (word = last + 1; word-- > heap->header->first_chunk / 64; ) {
+		bits = atomic_load(&heap->dirty[word]) & dvsm_map_bits(heap, word);
+		for (; bits; bits &= bits - 1) {
+			if (nr_dirty < keep) {
+				nr_dirty++;
+				continue;
+			}
+			chunk = word * 64 + (uint32_t)__builtin_ctzll(bits);
+			hold->log->chunk = chunk;
+			hold->log->nr = 1;
+			dvsm_lane_begin(hold, DVSM_OP_CHUNK, 0);
+			if (!dvsm_map_try_take(hold, word, 1ULL << chunk % 64)) {
+				dvsm_lane_idle(hold);
+				continue;
+			}
+			atomic_fetch_add(&heap->header->nr_used, 1);
+			hold->discard = true;
+			dvsm_lane_begin(hold, DVSM_OP_FREE, 0);
+			dvsm_chunks_free(hold);
+			hold->discard = false;
+			if (atomic_load(&heap->dirty[word]) >> chunk % 64 & 1)
+				nr_dirty++;
+			else
+				nr++;
+		}
+	}
+	atomic_store(&heap->header->nr_dirty, (uint32_t)nr_dirty);
+	return nr;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Chunks, and the pages of open ones. */
+#ifndef DVSM_HEAP_CHUNK_H
+#define DVSM_HEAP_CHUNK_H
+
+#include "heap_lane.h"
+
+#define DVSM_PAGES_ALL	0xffffffffULL
+
+static inline _Atomic uint64_t *dvsm_hint_word(const struct dvsm_heap *heap, uint32_t chunk,
+					       uint32_t hint)
+{
+	return &heap->hints[(uint64_t)(chunk / 64) * DVSM_HINTS + hint];
+}
+
+static inline void dvsm_hint_set(const struct dvsm_heap *heap, uint32_t chunk, uint32_t hint)
+{
+	_Atomic uint64_t *word = dvsm_hint_word(heap, chunk, hint);
+	uint64_t bit = 1ULL << chunk % 64;
+
+	if (!(atomic_load(word) & bit))
+		atomic_fetch_or(word, bit);
+}
+
+static inline void dvsm_hint_clear(const struct dvsm_heap *heap, uint32_t chunk, uint32_t hint)
+{
+	atomic_fetch_and(dvsm_hint_word(heap, chunk, hint), ~(1ULL << chunk % 64));
+}
+
+/* heap_chunk.c */
+bool dvsm_chunks_take(struct dvsm_hold *hold, uint32_t nr, uint32_t align, uint32_t node,
+		      bool *clean);
+bool dvsm_chunks_take_at(struct dvsm_hold *hold, uint32_t chunk, uint32_t nr);
+void dvsm_chunks_free(struct dvsm_hold *hold);
+void dvsm_chunk_open(struct dvsm_hold *hold);
+bool dvsm_chunk_close(struct dvsm_hold *hold, uint32_t chunk);
+size_t dvsm_chunks_discard(struct dvsm_hold *hold, size_t keep);
+uint64_t dvsm_map_bits(const struct dvsm_heap *heap, uint32_t word);
+
+/* heap_page.c */
+void dvsm_pages_settle(const struct dvsm_heap *heap, uint32_t chunk);
+bool dvsm_pages_take(struct dvsm_hold *hold, uint32_t nr, uint32_t node, uint32_t *page);
+void dvsm_pages_put(struct dvsm_hold *hold);
+
+/* heap_backing.c */
+int dvsm_backing_discard(const struct dvsm_heap *heap, uint64_t offset, uint64_t length);
+void dvsm_backing_bind(const struct dvsm_heap *heap, uint64_t offset, uint64_t length,
+		       uint32_t node);
+
+#endif /* DVSM_HEAP_CHUNK_H */

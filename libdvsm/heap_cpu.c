@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* Where the thread's rseq area is. */
+
+#include "heap_cpu.h"
+
+long dvsm_rseq_offset;
+
+/* glibc 2.35 and later. Weak: an older one has no rseq, and neither have we then. */
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned int __rseq_size __attribute__((weak));
+
+/* What threads have in its place then: no CPU. */
+static __thread struct dvsm_rseq dvsm_rseq_none __attribute__((tls_model("initial-exec"))) = {
+	.cpu_id = (uint32_t)-1,
+};
+
+/* A size of 0 means that the registration was refused or switched off; the area is not to be looked at then. */
+void dvsm_rseq_init(void)
+{
+	uintptr_t thread;
+
+	if (&__rseq_offset && &__rseq_size && __rseq_size) {
+		dvsm_rseq_offset = __rseq_offset;
+	} else {
+		asm("movq %%fs:0, %0" : "=r" (thread));
+		dvsm_rseq_offset = (long)((uintptr_t)&dvsm_rseq_none - thread);
+	}
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* The malloc family on the default heap. */
+#include <string.h>
+
+#include "heap_backing.h"
+#include "heap_fast.h"
+
+/* One comparison for sizes that are not small, and for a heap that is not made yet. */
+void *dvsm_malloc(size_t size)
+{
+	if (dvsm_unlikely(size >= dvsm_default_small))
+		return dvsm_malloc_large(&dvsm_default_heap, size);
+	return dvsm_malloc_small(&dvsm_default_heap, size);
+}
+
+void dvsm_free(void *address)
+{
+	dvsm_free_fast(&dvsm_default_heap, address);
+}
+
+void *dvsm_calloc(size_t nr, size_t size)
+{
+	struct dvsm_heap *heap = dvsm_heap_default();
+
+	return heap ? dvsm_heap_calloc(heap, nr, size) : dvsm_fail_null(ENOMEM);
+}
+
+void *dvsm_realloc(void *address, size_t size)
+{
+	struct dvsm_heap *heap = dvsm_heap_default();
+
+	return heap ? dvsm_heap_realloc(heap, address, size) : dvsm_fail_null(ENOMEM);
+}
+
+void *dvsm_reallocarray(void *address, size_t nr, size_t size)
+{
+	size_t total;
+
+	if (__builtin_mul_overflow(nr, size, &total))
+		return dvsm_fail_null(ENOMEM);
+	return dvsm_realloc(address, total);
+}
+
+void *dvsm_memalign(size_t alignment, size_t size)
+{
+	struct dvsm_heap *heap = dvsm_heap_default();
+
+	return heap ? dvsm_heap_aligned_alloc(heap, alignment, size) : dvsm_fail_null(ENOMEM);
+}
+
+void *dvsm_aligned_alloc(size_t alignment, size_t size)
+{
+	return dvsm_memalign(alignment, size);
+}
+
+int dvsm_posix_memalign(void **address, size_t alignment, size_t size)
+{
+	int error = errno;
+	void *block;
+
+	if (alignment % sizeof(void *) || !alignment || (alignment & (alignment - 1)))
+		return EINVAL;
+	block = dvsm_memalign(alignment, size);
+	errno = error;
+	if (!block)
+		return ENOMEM;
+	*address = block;
+	return 0;
+}
+
+size_t dvsm_malloc_usable_size(const void *address)
+{
+	return address ? dvsm_heap_usable_size(&dvsm_default_heap, address) : 0;
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Blocks of whole chunks.
+ *
+ * Taking one is DVSM_OP_CHUNK; it is the program's when the lane is idle again. Giving one back is DVSM_OP_FREE.
+ */
+#include "heap_cpu.h"
+#include "heap_huge.h"
+#include "heap_slab.h"
+
+static void dvsm_huge_body(const struct dvsm_heap *heap, uint32_t chunk, uint32_t nr)
+{
+	uint32_t i;
+
+	for (i = 0; i < nr; i++)
+		heap->chunks[chunk + i].kind = DVSM_CHUNK_BODY;
+}
+
+static void dvsm_huge_name(const struct dvsm_heap *heap, uint32_t chunk, uint32_t nr)
+{
+	dvsm_huge_body(heap, chunk + 1, nr - 1);
+	heap->chunks[chunk].nr_chunks = nr;
+	heap->chunks[chunk].kind = DVSM_CHUNK_HUGE;
+	__atomic_store_n(&heap->classes[(uint64_t)chunk * DVSM_CHUNK_PAGES], DVSM_CLASS_HUGE,
+			 __ATOMIC_RELEASE);
+}
+
+/**
+ * dvsm_huge_take - a block of whole chunks.
+ * @alignment: a power of two
+ * @node: -1 for the running CPU's
+ * @clean: receives whether it reads as zeroes
+ *
+ * Return: its offset; 0 when there is no such room.
+ */
+uint64_t dvsm_huge_take(const struct dvsm_heap *heap, size_t size, size_t alignment, int node,
+			bool *clean)
+{
+	struct dvsm_hold hold;
+	uint64_t offset = 0;
+	uint32_t nr, align;
+
+	if (size > heap->size || alignment > heap->size)
+		return 0;
+	nr = (uint32_t)((size + DVSM_HEAP_CHUNK_SIZE - 1) >> DVSM_HEAP_CHUNK_SHIFT);
+	align = alignment <= DVSM_HEAP_CHUNK_SIZE ? 1 : (uint32_t)(alignment >> DVSM_HEAP_CHUNK_SHIFT);
+	/* Offsets are aligned, addresses asked for: the base is a multiple of 2 MiB only. */
+	if (align > 1 && heap->base & (alignment - 1))
+		return 0;
+	if (node < 0)
+		node = (int)dvsm_cpu_node(heap, dvsm_cpu_id(dvsm_rseq_offset));
+	if (!dvsm_lane_acquire(heap, &hold))
+		return 0;
+	if (dvsm_chunks_take(&hold, nr ? nr : 1, align, (uint32_t)node, clean)) {
+		offset = (uint64_t)hold.log->chunk << DVSM_HEAP_CHUNK_SHIFT;
+		dvsm_huge_name(heap, hold.log->chunk, nr ? nr : 1);
+		dvsm_lane_idle(&hold);
+	}
+	dvsm_lane_release(&hold);
+	return offset;
+}
+
+static bool dvsm_huge_is(const struct dvsm_heap *heap, uint64_t offset)
+{
+	return !(offset & (DVSM_HEAP_CHUNK_SIZE - 1)) &&
+	       heap->chunks[offset >> DVSM_HEAP_CHUNK_SHIFT].kind == DVSM_CHUNK_HUGE;
+}
+
+void dvsm_huge_put(const struct dvsm_heap *heap, uint64_t offset)
+{
+	struct dvsm_hold hold;
+
+	if (!dvsm_huge_is(heap, offset) || !dvsm_lane_acquire(heap, &hold)) {
+		dvsm_misuse(heap, DVSM_MISUSE_INVALID_POINTER, dvsm_heap_at(heap, offset));
+		return;
+	}
+	hold.log->chunk = (uint32_t)(offset >> DVSM_HEAP_CHUNK_SHIFT);
+	hold.log->nr = heap->chunks[hold.log->chunk].nr_chunks;
+	dvsm_lane_begin(&hold, DVSM_OP_FREE, 0);
+	dvsm_chunks_free(&hold);
+	dvsm_lane_release(&hold);
+}
+
+/* 0 for what is no such block. */
+size_t dvsm_huge_size(const struct dvsm_heap *heap, uint64_t offset)
+{
+	if (!dvsm_huge_is(heap, offset)) {
+		dvsm_misuse(heap, DVSM_MISUSE_INVALID_POINTER, dvsm_heap_at(heap, offset));
+		return 0;
+	}
+	return (size_t)heap->chunks[offset >> DVSM_HEAP_CHUNK_SHIFT].nr_chunks
+	       << DVSM_HEAP_CHUNK_SHIFT;
+}
+
+/* Shrinks in place; grows in place where the chunks behind are free. */
+bool dvsm_huge_resize(const struct dvsm_heap *heap, uint64_t offset, size_t size)
+{
+	uint32_t chunk = (uint32_t)(offset >> DVSM_HEAP_CHUNK_SHIFT);
+	uint32_t old = heap->chunks[chunk].nr_chunks, nr;
+	struct dvsm_hold hold;
+	bool done = true;
+
+	if (size > heap->size)
+		return false;
+	nr = (uint32_t)((size + DVSM_HEAP_CHUNK_SIZE - 1) >> DVSM_HEAP_CHUNK_SHIFT);
+	if (nr == old)
+		return true;
+	if (!dvsm_lane_acquire(heap, &hold))
+		return false;
+	if (nr < old) {
+		/* Its own chunks no more, then free: who dies between the two has lost them. So log first. */
+		hold.log->chunk = chunk + nr;
+		hold.log->nr = old - nr;
+		dvsm_lane_begin(&hold, DVSM_OP_FREE, 0);
+		heap->chunks[chunk].nr_chunks = nr;
+		dvsm_chunks_free(&hold);
+	} else {
+		done = dvsm_chunks_take_at(&hold, chunk + old, nr - old);
+		if (done) {
+			dvsm_huge_body(heap, chunk + old, nr - old);
+			heap->chunks[chunk].nr_chunks = nr;
+			dvsm_lane_idle(&hold);
+		}
+	}
+	dvsm_lane_release(&hold);
+	return done;
+}

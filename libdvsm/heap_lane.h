@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Lanes and steps: how anything changes hands.
+ *
+ * A step is: write the log, dvsm_lane_begin(), one exchange. See the head of heap_types.h.
+ */
+#ifndef DVSM_HEAP_LANE_H
+#define DVSM_HEAP_LANE_H
+
+#include "heap_types.h"
+
+/* A lane held by this thread. */
+struct dvsm_hold {
+	const struct dvsm_heap *heap;
+	struct dvsm_lane *lane;
+	struct dvsm_log *log;
+	uint32_t number;		/* from 1 */
+	bool resumed;			/* the work is a dead holder's */
+	bool discard;			/* chunks that are freed lose their memory, whatever the policy */
+};
+
+static inline uint64_t dvsm_state_make(uint32_t op, uint32_t cursor, uint64_t seq)
+{
+	return (uint64_t)op << 59 | (uint64_t)cursor << DVSM_SEQ_BITS | seq;
+}
+
+static inline uint32_t dvsm_state_op(uint64_t state)
+{
+	return (uint32_t)(state >> 59);
+}
+
+static inline uint32_t dvsm_state_cursor(uint64_t state)
+{
+	return (uint32_t)(state >> DVSM_SEQ_BITS) & ((1U << DVSM_CURSOR_BITS) - 1);
+}
+
+static inline uint64_t dvsm_state_seq(uint64_t state)
+{
+	return state & DVSM_SEQ_MASK;
+}
+
+static inline uint64_t dvsm_lane_state(const struct dvsm_hold *hold)
+{
+	return atomic_load_explicit(&hold->lane->state, memory_order_relaxed);
+}
+
+static inline uint64_t dvsm_lane_tag(const struct dvsm_hold *hold)
+{
+	return (uint64_t)hold->number << DVSM_SEQ_BITS | dvsm_state_seq(dvsm_lane_state(hold));
+}
+
+/* The tag that the lane's step leaves in a stack's head. Not 0: numbers begin at 1. */
+static inline uint32_t dvsm_lane_stack_tag(const struct dvsm_hold *hold)
+{
+	return hold->number << 20 | (uint32_t)(dvsm_lane_state(hold) & 0xfffff);
+}
+
+/* All that was written to the log before is there before the state; so is all that was exchanged. */
+static inline void dvsm_lane_begin(const struct dvsm_hold *hold, uint32_t op, uint32_t cursor)
+{
+	uint64_t seq = (dvsm_state_seq(dvsm_lane_state(hold)) + 1) & DVSM_SEQ_MASK;
+
+	atomic_store_explicit(&hold->lane->state, dvsm_state_make(op, cursor, seq),
+			      memory_order_release);
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline void dvsm_lane_idle(const struct dvsm_hold *hold)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	atomic_store_explicit(&hold->lane->state,
+			      dvsm_state_make(DVSM_OP_IDLE, 0, dvsm_state_seq(dvsm_lane_state(hold))),
+			      memory_order_release);
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
+/* heap_lane.c */
+void dvsm_lane_help(const struct dvsm_hold *hold, uint32_t number, uint64_t seq, uint64_t mask);
+bool dvsm_lane_helped(const struct dvsm_hold *hold);
+bool dvsm_lane_done(const struct dvsm_hold *hold);
+bool dvsm_lane_acquire(const struct dvsm_heap *heap, struct dvsm_hold *hold);
+void dvsm_lane_release(struct dvsm_hold *hold);
+void dvsm_lanes_init(const struct dvsm_heap *heap);
+void dvsm_lanes_recover(const struct dvsm_heap *heap, bool all_dead);
+
+/* heap_resume.c */
+void dvsm_lane_resume(struct dvsm_hold *hold);
+
+static inline void dvsm_word_help(const struct dvsm_hold *hold, uint64_t tag)
+{
+	uint32_t number = (uint32_t)(tag >> DVSM_SEQ_BITS);
+
+	if (number && number != hold->number)
+		dvsm_lane_help(hold, number, tag & DVSM_SEQ_MASK, DVSM_SEQ_MASK);
+}
+
+static inline struct dvsm_word dvsm_word_read(const struct dvsm_word *word)
+{
+	/* Not one read: who exchanges afterwards compares both halves. */
+	return (struct dvsm_word){
+		.bits = __atomic_load_n(&word->bits, __ATOMIC_ACQUIRE),
+		.tag = __atomic_load_n(&word->tag, __ATOMIC_ACQUIRE),
+	};
+}
+
+/* On failure @old receives what is there. */
+static inline bool dvsm_word_exchange(struct dvsm_word *word, struct dvsm_word *old,
+				      uint64_t bits, uint64_t tag)
+{
+	bool done;
+
+	asm volatile("lock cmpxchg16b %[word]"
+		     : [word] "+m" (*word), "+a" (old->bits), "+d" (old->tag), "=@ccz" (done)
+		     : "b" (bits), "c" (tag)
+		     : "memory");
+	return done;
+}
+
+/* The step's exchange; @old as dvsm_word_read() found it. */
+static inline bool dvsm_word_step(const struct dvsm_hold *hold, struct dvsm_word *word,
+				  struct dvsm_word *old, uint64_t bits)
+{
+	dvsm_word_help(hold, old->tag);
+	return dvsm_word_exchange(word, old, bits, dvsm_lane_tag(hold));
+}
+
+/*
+ * Sets bits; some of them set already means that somebody frees what is free.
+ * Returns the word's bits from then on; sets *twice to the bits that were set before.
+ */
+static inline uint64_t dvsm_word_put(const struct dvsm_hold *hold, struct dvsm_word *word,
+				     uint64_t mask, uint64_t *twice)
+{
+	struct dvsm_word old = dvsm_word_read(word);
+
+	while (!dvsm_word_step(hold, word, &old, old.bits | mask))
+		;
+	*twice = old.bits & mask;
+	return old.bits | mask;
+}
+
+/* Clears all of mask, or nothing. */
+static inline bool dvsm_word_try_take(const struct dvsm_hold *hold, struct dvsm_word *word,
+				      uint64_t mask)
+{
+	struct dvsm_word old = dvsm_word_read(word);
+
+	while ((old.bits & mask) == mask)
+		if (dvsm_word_step(hold, word, &old, old.bits & ~mask))
+			return true;
+	return false;
+}
+
+#endif /* DVSM_HEAP_LANE_H */

@@ -1,0 +1,464 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Between a CPU's stacks and the slabs: refill when malloc finds a stack empty, flush when free finds it full.
+ *
+ * Both move batches. A batch out of a slab is one exchange for up to 64 blocks; a batch into slabs is grouped by
+ * word and is one exchange for each, however many blocks other CPUs' slabs get back by it. Threads without
+ * rseq, and blocks of classes without stacks, go the same way one by one.
+ */
+#include <sched.h>
+#include <string.h>
+
+#include "heap_cpu.h"
+#include "heap_slab.h"
+
+#define DVSM_MOVE_TRIES	8
+
+/* The node of a CPU, learned when a thread first runs there. */
+uint32_t dvsm_cpu_node(const struct dvsm_heap *heap, uint32_t cpu)
+{
+	struct dvsm_cpu *area;
+	unsigned int node, here;
+
+	if (heap->nr_nodes == 1)
+		return 0;
+	if (heap->flags & DVSM_HEAP_F_FAKE_NODES)
+		return cpu < heap->nr_cpus ? cpu % heap->nr_nodes : 0;
+	if (cpu < heap->nr_cpus) {
+		area = dvsm_heap_cpu(heap, cpu);
+		node = atomic_load_explicit(&area->node, memory_order_relaxed);
+		if (node)
+			return node - 1;
+	}
+	if (getcpu(&here, &node) || node >= heap->nr_nodes)
+		return 0;
+	if (here < heap->nr_cpus)
+		atomic_store_explicit(&dvsm_heap_cpu(heap, here)->node, node + 1,
+				      memory_order_relaxed);
+	return node;
+}
+
+static uint64_t dvsm_head_make(uint64_t count, uint64_t tag)
+{
+	return count | tag << 32;
+}
+
+static uint32_t dvsm_head_count(uint64_t head)
+{
+	return (uint32_t)head;
+}
+
+/* What a stack may hold, which its first user says. */
+static uint32_t dvsm_stack_capacity(const struct dvsm_heap *heap, const struct dvsm_cpu *cpu,
+				    struct dvsm_stack *stack, uint32_t index)
+{
+	uint32_t capacity = atomic_load_explicit(&stack->capacity, memory_order_relaxed);
+
+	if (capacity || atomic_load_explicit(&cpu->closed, memory_order_relaxed))
+		return capacity;
+	capacity = index == DVSM_STACK_REMOTE ? DVSM_BATCH : dvsm_heap_class(heap, index)->capacity;
+	atomic_store_explicit(&stack->capacity, capacity, memory_order_relaxed);
+	return capacity;
+}
+
+/*
+ * A step on stack log.stack of CPU log.cpu, whose head this is. A stack's tag has 20 bits of the sequence number
+ * only; so the step's must differ from the one that is there, and who left that one is helped only if
+ * its step is about this stack.
+ */
+static void dvsm_stack_begin(struct dvsm_hold *hold, uint32_t op, uint64_t head)
+{
+	uint32_t number = (uint32_t)(head >> 52), other_op;
+	const struct dvsm_log *other;
+
+	do
+		dvsm_lane_begin(hold, op, 0);
+	while (dvsm_lane_stack_tag(hold) == head >> 32);
+	if (!number || number == hold->number)
+		return;
+	other = &hold->heap->logs[number - 1];
+	other_op = dvsm_state_op(atomic_load(&hold->heap->lanes[number - 1].state));
+	if ((other_op == DVSM_OP_PUSH || other_op == DVSM_OP_POP) &&
+	    other->cpu == hold->log->cpu && other->stack == hold->log->stack)
+		dvsm_lane_help(hold, number, head >> 32 & 0xfffff, 0xfffff);
+}
+
+/* log.mask of log.word goes onto the running CPU's stack. False: it is still in hand. */
+static bool dvsm_push_batch(struct dvsm_hold *hold, uint32_t class)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	uint32_t size = dvsm_heap_class(heap, class)->size;
+	uint32_t nr = 0, cpu, count, capacity, page, try;
+	uint64_t blocks[64], mask, head, base;
+	struct dvsm_stack *stack;
+
+	base = heap->base + dvsm_slab_base(heap, hold->log->word, &page);
+	/* Lowest block on top, so that a fresh slab is handed out upwards. */
+	for (mask = hold->log->mask; mask; mask &= ~(1ULL << (63 - __builtin_clzll(mask))))
+		blocks[nr++] = base + (63 - (uint32_t)__builtin_clzll(mask)) * (uint64_t)size;
+	for (try = 0; try < DVSM_MOVE_TRIES; try++) {
+		cpu = dvsm_cpu_id(dvsm_rseq_offset);
+		if (cpu >= heap->nr_cpus)
+			return false;
+		stack = dvsm_cpu_stack(dvsm_heap_cpu(heap, cpu), class);
+		head = atomic_load(&stack->head);
+		count = dvsm_head_count(head);
+		capacity = dvsm_stack_capacity(heap, dvsm_heap_cpu(heap, cpu), stack, class);
+		if (count + nr > capacity)
+			return false;
+		/* In hand, whatever the log says about stacks meanwhile. */
+		dvsm_lane_begin(hold, DVSM_OP_PUT, 0);
+		hold->log->cpu = cpu;
+		hold->log->stack = class;
+		dvsm_stack_begin(hold, DVSM_OP_PUSH, head);
+		if (dvsm_cpu_move(&stack->head, cpu, dvsm_rseq_offset, head,
+				  dvsm_head_make(count + nr, dvsm_lane_stack_tag(hold)),
+				  stack->blocks + count, blocks, nr) == DVSM_CPU_DONE) {
+			dvsm_lane_idle(hold);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The CPU's current slab is exhausted: page, which is claimed, takes its place. */
+static void dvsm_cur_install(struct dvsm_hold *hold, uint32_t cpu, uint32_t class, uint32_t page)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	_Atomic uint32_t *cur = &dvsm_heap_cpu(heap, cpu)->cur[class];
+	uint32_t old = atomic_load(cur);
+
+	if (old == page + 1)
+		return;
+	hold->log->settle[1] = old ? (old - 1) / DVSM_CHUNK_PAGES + 1 : 0;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (!atomic_compare_exchange_strong(cur, &old, page + 1)) {
+		dvsm_slab_settle(heap, page);
+		return;
+	}
+	atomic_store(&heap->slabs[page].cur, cpu + 1);
+	if (!old)
+		return;
+	/* Nobody's first, then a look: who frees sets bits, then looks whose it is. */
+	atomic_store(&heap->slabs[old - 1].cur, 0);
+	dvsm_slab_settle(heap, old - 1);
+}
+
+/* Finds blocks: in the CPU's current slab, in another, in a new one. State TAKE, done; false when full. */
+static bool dvsm_take_some(struct dvsm_hold *hold, uint32_t class, uint32_t cpu, uint32_t node,
+			   uint32_t nr, uint32_t *page)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	bool current = cpu < heap->nr_cpus;
+
+	if (current) {
+		*page = atomic_load(&dvsm_heap_cpu(heap, cpu)->cur[class]) - 1;
+		if (*page + 1 && dvsm_slab_take(hold, *page, class, nr))
+			return true;
+	}
+	while (dvsm_slab_find(hold, class, node, page) ||
+	       dvsm_slab_make(hold, class, node, page)) {
+		if (dvsm_slab_take(hold, *page, class, nr)) {
+			if (current)
+				dvsm_cur_install(hold, cpu, class, *page);
+			else
+				dvsm_slab_settle(heap, *page);
+			hold->log->settle[0] = 0;
+			hold->log->settle[1] = 0;
+			return true;
+		}
+		dvsm_slab_settle(heap, *page);
+		hold->log->settle[0] = 0;
+	}
+	return false;
+}
+
+/**
+ * dvsm_refill - a block from the slabs, and a batch for the stack.
+ * @class: size class
+ * @node: -1 for the running CPU's
+ * @stacks: whether the CPU's stack may be filled
+ *
+ * Return: the block's offset; 0 when there is none.
+ */
+uint64_t dvsm_refill(const struct dvsm_heap *heap, uint32_t class, int node, bool stacks)
+{
+	uint32_t cpu = dvsm_cpu_id(dvsm_rseq_offset), page, nr, more = 0, got = 0;
+	struct dvsm_hold hold;
+	uint64_t block, first;
+
+	if (node < 0)
+		node = (int)dvsm_cpu_node(heap, cpu);
+	if (!stacks || class > DVSM_CLASS_CACHED)
+		cpu = ~0U;
+	if (cpu < heap->nr_cpus && !atomic_load_explicit(&dvsm_heap_cpu(heap, cpu)->closed,
+							 memory_order_relaxed))
+		more = dvsm_heap_class(heap, class)->capacity / 2U;
+	if (!dvsm_lane_acquire(heap, &hold))
+		return 0;
+	nr = more + 1 < 64 ? more + 1 : 64;
+	if (!dvsm_take_some(&hold, class, cpu, (uint32_t)node, nr, &page)) {
+		dvsm_lane_release(&hold);
+		return 0;
+	}
+	first = hold.log->mask & -hold.log->mask;
+	block = dvsm_slab_base(heap, hold.log->word, &page) +
+		(uint64_t)__builtin_ctzll(first) * dvsm_heap_class(heap, class)->size;
+	/* From here the first block is the caller's. */
+	hold.log->mask &= ~first;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (hold.log->mask) {
+		do {
+			got += (uint32_t)__builtin_popcountll(hold.log->mask);
+			if (!dvsm_push_batch(&hold, class)) {
+				dvsm_slab_put(&hold);
+				break;
+			}
+			nr = more > got ? more - got < 64 ? more - got : 64 : 0;
+		} while (nr && dvsm_slab_take(&hold, page, class, nr));
+	} else {
+		dvsm_lane_idle(&hold);
+	}
+	dvsm_lane_release(&hold);
+	return block;
+}
+
+/* log.blocks become log.groups: one for each word. */
+void dvsm_groups_make(struct dvsm_hold *hold)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	struct dvsm_log *log = hold->log;
+	struct dvsm_place place;
+	uint8_t table[256];
+	uint64_t word, bit;
+	uint32_t i, slot, nr = 0;
+
+	memset(table, 0, sizeof(table));
+	for (i = 0; i < log->nr; i++) {
+		if (!dvsm_slab_place(heap, log->blocks[i] - heap->base, &place)) {
+			if (!hold->resumed)
+				dvsm_misuse(heap, DVSM_MISUSE_INVALID_POINTER,
+					    (void *)log->blocks[i]);
+			continue;
+		}
+		word = dvsm_heap_offset_of(heap, dvsm_slab_word(heap, place.page, place.block / 64));
+		bit = 1ULL << place.block % 64;
+		slot = (uint32_t)(word / sizeof(struct dvsm_word) * 0x9e3779b1U) >> 24 & 255;
+		while (table[slot] && log->groups[table[slot] - 1].word != word)
+			slot = (slot + 1) & 255;
+		if (!table[slot]) {
+			log->groups[nr] = (struct dvsm_group){ .word = word, .mask = bit };
+			table[slot] = (uint8_t)++nr;
+			continue;
+		}
+		if ((log->groups[table[slot] - 1].mask & bit) && !hold->resumed)
+			dvsm_misuse(heap, DVSM_MISUSE_DOUBLE_FREE, (void *)log->blocks[i]);
+		log->groups[table[slot] - 1].mask |= bit;
+	}
+	log->nr_groups = nr;
+}
+
+/* The rest of DVSM_OP_GROUP, from its cursor on; leaves the lane idle. */
+void dvsm_groups_put(struct dvsm_hold *hold)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	struct dvsm_log *log = hold->log;
+	uint32_t empty[16], nr_empty = 0, at, page, block;
+	const struct dvsm_class *class;
+	uint64_t bits, twice, base;
+
+	at = dvsm_state_cursor(dvsm_lane_state(hold));
+	if (hold->resumed && at < log->nr_groups && dvsm_lane_done(hold)) {
+		dvsm_slab_base(heap, log->groups[at].word, &page);
+		dvsm_slab_settle(heap, page);
+		at++;
+	}
+	for (; at < log->nr_groups; at++) {
+		dvsm_lane_begin(hold, DVSM_OP_GROUP, at);
+		bits = dvsm_word_put(hold, dvsm_heap_at(heap, log->groups[at].word),
+				     log->groups[at].mask, &twice);
+		base = dvsm_slab_base(heap, log->groups[at].word, &page);
+		class = dvsm_heap_class(heap, heap->slabs[page].class);
+		if (twice && !hold->resumed)
+			dvsm_misuse(heap, DVSM_MISUSE_DOUBLE_FREE,
+				    dvsm_heap_at(heap, base + (uint64_t)__builtin_ctzll(twice) *
+						 class->size));
+		if (!atomic_load(&heap->slabs[page].cur))
+			dvsm_slab_avail(heap, page, heap->slabs[page].class);
+		block = (uint32_t)((log->groups[at].word -
+				    dvsm_heap_offset_of(heap, dvsm_slab_word(heap, page, 0))) /
+				   sizeof(struct dvsm_word));
+		if (bits == dvsm_class_full(class, block) && nr_empty < 16 &&
+		    (!nr_empty || empty[nr_empty - 1] != page))
+			empty[nr_empty++] = page;
+	}
+	dvsm_lane_idle(hold);
+	while (nr_empty)
+		dvsm_slab_emptied(hold, empty[--nr_empty]);
+}
+
+/* Blocks that are in log.blocks go to their slabs. The state is POP, done, or idle with nothing else in hand. */
+static void dvsm_blocks_put(struct dvsm_hold *hold)
+{
+	dvsm_groups_make(hold);
+	if (!hold->log->nr_groups) {
+		dvsm_lane_idle(hold);
+		return;
+	}
+	dvsm_lane_begin(hold, DVSM_OP_GROUP, 0);
+	dvsm_groups_put(hold);
+}
+
+/* Takes up to nr blocks off the running CPU's stack, into log.blocks. False when it could not be done. */
+static bool dvsm_pop_batch(struct dvsm_hold *hold, uint32_t cpu, uint32_t index, uint64_t head,
+			   uint32_t nr)
+{
+	struct dvsm_stack *stack = dvsm_cpu_stack(dvsm_heap_cpu(hold->heap, cpu), index);
+	uint32_t rest = dvsm_head_count(head) - nr;
+
+	hold->log->cpu = cpu;
+	hold->log->stack = index;
+	hold->log->nr = nr;
+	dvsm_stack_begin(hold, DVSM_OP_POP, head);
+	if (dvsm_cpu_move(&stack->head, cpu, dvsm_rseq_offset, head,
+			  dvsm_head_make(rest, dvsm_lane_stack_tag(hold)),
+			  hold->log->blocks, stack->blocks + rest, nr) == DVSM_CPU_DONE)
+		return true;
+	dvsm_lane_idle(hold);
+	return false;
+}
+
+/* Half of the running CPU's stack goes to the slabs, if it is full. False: it takes no blocks. */
+static bool dvsm_flush_stack(struct dvsm_hold *hold, uint32_t index)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	uint32_t cpu, count, capacity, try;
+	struct dvsm_stack *stack;
+	uint64_t head;
+
+	for (try = 0; try < DVSM_MOVE_TRIES; try++) {
+		cpu = dvsm_cpu_id(dvsm_rseq_offset);
+		if (cpu >= heap->nr_cpus)
+			return false;
+		stack = dvsm_cpu_stack(dvsm_heap_cpu(heap, cpu), index);
+		head = atomic_load(&stack->head);
+		count = dvsm_head_count(head);
+		capacity = dvsm_stack_capacity(heap, dvsm_heap_cpu(heap, cpu), stack, index);
+		if (count < capacity)
+			return true;
+		if (!capacity)
+			return false;
+		count = (count + 1) / 2 < DVSM_BATCH ? (count + 1) / 2 : DVSM_BATCH;
+		if (dvsm_pop_batch(hold, cpu, index, head, count)) {
+			dvsm_blocks_put(hold);
+			return true;
+		}
+	}
+	return false;
+}
+
+/**
+ * dvsm_flush - free a block that the running CPU's stack has no room for.
+ * @stack: class or DVSM_STACK_REMOTE
+ * @offset: the block
+ */
+void dvsm_flush(const struct dvsm_heap *heap, uint32_t index, uint64_t offset)
+{
+	const char *stacks = dvsm_heap_cpu(heap, 0)->stacks + (uint64_t)index * DVSM_STACK_STRIDE;
+	struct dvsm_place place;
+	struct dvsm_hold hold;
+	bool again;
+
+	if (!dvsm_slab_place(heap, offset, &place) || !dvsm_lane_acquire(heap, &hold)) {
+		dvsm_misuse(heap, DVSM_MISUSE_INVALID_POINTER, dvsm_heap_at(heap, offset));
+		return;
+	}
+	again = index <= DVSM_STACK_REMOTE && dvsm_cpu_id(dvsm_rseq_offset) < heap->nr_cpus && dvsm_flush_stack(&hold, index);
+	if (!again || dvsm_cpu_push(stacks, dvsm_rseq_offset,
+				     dvsm_heap_at(heap, offset)) != DVSM_CPU_DONE) {
+		hold.log->blocks[0] = heap->base + offset;
+		hold.log->nr = 1;
+		dvsm_blocks_put(&hold);
+	}
+	dvsm_lane_release(&hold);
+}
+
+/* Empties the stacks of the running CPU. Return: blocks that went to slabs. */
+static size_t dvsm_cpu_drain_here(struct dvsm_hold *hold)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	uint32_t cpu, index, count, try;
+	uint64_t head;
+	size_t nr = 0;
+
+	for (index = 1; index < DVSM_STACKS; index++) {
+		for (try = 0; try < DVSM_MOVE_TRIES; try++) {
+			cpu = dvsm_cpu_id(dvsm_rseq_offset);
+			if (cpu >= heap->nr_cpus)
+				return nr;
+			head = atomic_load(&dvsm_cpu_stack(dvsm_heap_cpu(heap, cpu), index)->head);
+			count = dvsm_head_count(head);
+			if (!count)
+				break;
+			if (count > DVSM_BATCH)
+				count = DVSM_BATCH;
+			if (dvsm_pop_batch(hold, cpu, index, head, count)) {
+				dvsm_blocks_put(hold);
+				nr += count;
+			}
+		}
+	}
+	return nr;
+}
+
+/* Nobody's current slab any more: those that are empty can go. */
+static void dvsm_cpu_leave(struct dvsm_hold *hold, uint32_t cpu)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	uint32_t class, old;
+
+	for (class = 1; class <= DVSM_CLASS_CACHED; class++) {
+		old = atomic_load(&dvsm_heap_cpu(heap, cpu)->cur[class]);
+		if (!old)
+			continue;
+		hold->log->settle[1] = (old - 1) / DVSM_CHUNK_PAGES + 1;
+		atomic_signal_fence(memory_order_seq_cst);
+		if (atomic_compare_exchange_strong(&dvsm_heap_cpu(heap, cpu)->cur[class], &old, 0)) {
+			atomic_store(&heap->slabs[old - 1].cur, 0);
+			dvsm_slab_settle(heap, old - 1);
+			dvsm_slab_emptied(hold, old - 1);
+		}
+		hold->log->settle[1] = 0;
+	}
+}
+
+/**
+ * dvsm_cpu_drain - empty the stacks of every CPU that this thread may run on.
+ *
+ * It goes there: a stack is changed by nobody but its own CPU. Return: blocks that went to slabs.
+ */
+size_t dvsm_cpu_drain(const struct dvsm_heap *heap)
+{
+	cpu_set_t before, one;
+	struct dvsm_hold hold;
+	uint32_t cpu;
+	size_t nr = 0;
+
+	if (!dvsm_lane_acquire(heap, &hold))
+		return 0;
+	if (sched_getaffinity(0, sizeof(before), &before))
+		CPU_ZERO(&before);
+	for (cpu = 0; cpu < heap->nr_cpus; cpu++) {
+		if (cpu < CPU_SETSIZE && CPU_ISSET(cpu, &before)) {
+			CPU_ZERO(&one);
+			CPU_SET(cpu, &one);
+			if (!sched_setaffinity(0, sizeof(one), &one))
+				nr += dvsm_cpu_drain_here(&hold);
+		}
+		dvsm_cpu_leave(&hold, cpu);
+	}
+	if (CPU_COUNT(&before))
+		sched_setaffinity(0, sizeof(before), &before);
+	dvsm_lane_release(&hold);
+	return nr;
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* A heap in numbers, counted when they are asked for: the fast paths count nothing. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "heap_slab.h"
+
+struct dvsm_tally {
+	uint64_t slabs[DVSM_CLASSES];
+	uint64_t blocks[DVSM_CLASSES];
+	uint64_t free[DVSM_CLASSES];
+	uint64_t cached[DVSM_CLASSES];
+	uint64_t chunks[DVSM_HEAP_NODES_MAX];
+	uint64_t huge_blocks, huge_chunks, free_pages, open_chunks;
+};
+
+static void dvsm_tally_open(const struct dvsm_heap *heap, uint32_t chunk, struct dvsm_tally *tally)
+{
+	uint32_t page, first = chunk * DVSM_CHUNK_PAGES, word, number;
+	const struct dvsm_class *class;
+
+	tally->open_chunks++;
+	tally->free_pages += (uint64_t)__builtin_popcountll(
+		dvsm_word_read(&heap->chunks[chunk].pages).bits);
+	for (page = first; page < first + DVSM_CHUNK_PAGES; page++) {
+		number = heap->classes[page];
+		if (number == DVSM_CLASS_NONE || number > DVSM_CLASS_LAST || heap->slabs[page].delta)
+			continue;
+		class = dvsm_heap_class(heap, number);
+		tally->slabs[number]++;
+		tally->blocks[number] += class->nr_blocks;
+		for (word = 0; word < dvsm_class_words(class); word++)
+			tally->free[number] += (uint64_t)__builtin_popcountll(
+				dvsm_word_read(dvsm_slab_word(heap, page, word)).bits);
+	}
+}
+
+static void dvsm_tally_stacks(const struct dvsm_heap *heap, struct dvsm_tally *tally)
+{
+	struct dvsm_stack *stack;
+	struct dvsm_place place;
+	uint32_t cpu, index, i;
+
+	for (cpu = 0; cpu < heap->nr_cpus; cpu++) {
+		for (index = 1; index <= DVSM_CLASS_CACHED; index++)
+			tally->cached[index] += (uint32_t)atomic_load(
+				&dvsm_cpu_stack(dvsm_heap_cpu(heap, cpu), index)->head);
+		stack = dvsm_cpu_stack(dvsm_heap_cpu(heap, cpu), DVSM_STACK_REMOTE);
+		for (i = 0; i < (uint32_t)atomic_load(&stack->head); i++)
+			if (dvsm_slab_place(heap, stack->blocks[i] - heap->base, &place))
+				tally->cached[place.class]++;
+	}
+}
+
+static void dvsm_tally_count(const struct dvsm_heap *heap, struct dvsm_tally *tally)
+{
+	uint32_t chunk, nr;
+
+	memset(tally, 0, sizeof(*tally));
+	for (chunk = heap->header->first_chunk; chunk < atomic_load(&heap->header->high_chunk);
+	     chunk += nr) {
+		nr = 1;
+		switch (heap->chunks[chunk].kind) {
+		case DVSM_CHUNK_OPEN:
+			dvsm_tally_open(heap, chunk, tally);
+			break;
+		case DVSM_CHUNK_HUGE:
+			nr = heap->chunks[chunk].nr_chunks ? heap->chunks[chunk].nr_chunks : 1;
+			tally->huge_blocks++;
+			tally->huge_chunks += nr;
+			break;
+		default:
+			continue;
+		}
+		tally->chunks[heap->chunks[chunk].node % DVSM_HEAP_NODES_MAX] += nr;
+	}
+	dvsm_tally_stacks(heap, tally);
+}
+
+/* Others may be at work: a count that would be negative is 0. */
+static uint64_t dvsm_tally_live(const struct dvsm_tally *tally, uint32_t class)
+{
+	uint64_t idle = tally->free[class] + tally->cached[class];
+
+	return tally->blocks[class] > idle ? tally->blocks[class] - idle : 0;
+}
+
+int dvsm_heap_stats(struct dvsm_heap *heap, struct dvsm_heap_stats *stats)
+{
+	const struct dvsm_heap_header *header = heap->header;
+	struct dvsm_heap_stats answer = { .size = stats->size };
+	struct dvsm_tally tally;
+	uint32_t class;
+	uint64_t size;
+
+	if (stats->size < sizeof(answer))
+		return dvsm_fail(EINVAL);
+	dvsm_tally_count(heap, &tally);
+	answer.out_reserved = heap->size;
+	answer.out_metadata = (uint64_t)header->first_chunk << DVSM_HEAP_CHUNK_SHIFT;
+	answer.out_chunks = (tally.open_chunks + tally.huge_chunks) << DVSM_HEAP_CHUNK_SHIFT;
+	answer.out_retained = (uint64_t)atomic_load(&header->nr_dirty) << DVSM_HEAP_CHUNK_SHIFT;
+	answer.out_free_pages = tally.free_pages << DVSM_HEAP_PAGE_SHIFT;
+	answer.out_huge = tally.huge_chunks << DVSM_HEAP_CHUNK_SHIFT;
+	answer.out_live = answer.out_huge;
+	answer.out_live_blocks = tally.huge_blocks;
+	for (class = 1; class <= DVSM_CLASS_LAST; class++) {
+		size = dvsm_heap_class(heap, class)->size;
+		answer.out_live += dvsm_tally_live(&tally, class) * size;
+		answer.out_live_blocks += dvsm_tally_live(&tally, class);
+		answer.out_cached += tally.cached[class] * size;
+		answer.out_free += tally.free[class] * size;
+	}
+	answer.out_deaths = atomic_load(&header->nr_deaths);
+	answer.out_recovered = atomic_load(&header->nr_recovered);
+	answer.out_discarded = atomic_load(&header->nr_discards) << DVSM_HEAP_CHUNK_SHIFT;
+	memset(stats, 0, stats->size);
+	*stats = answer;
+	return 0;
+}
+
+/* snprintf() into a buffer of our own: the heap may be the one that stdio allocates from. */
+__attribute__((format(printf, 3, 4)))
+static int dvsm_print(int fd, int error, const char *format, ...)
+{
+	char line[160];
+	va_list list;
+	int length;
+
+	if (error)
+		return error;
+	va_start(list, format);
+	length = vsnprintf(line, sizeof(line), format, list);
+	va_end(list);
+	return write(fd, line, (size_t)length) == length ? 0 : -EIO;
+}
+
+int dvsm_heap_print(struct dvsm_heap *heap, int fd)
+{
+	struct dvsm_heap_stats stats = { .size = sizeof(stats) };
+	struct dvsm_tally tally;
+	uint32_t class, node;
+	int error;
+
+	dvsm_heap_stats(heap, &stats);
+	dvsm_tally_count(heap, &tally);
+	error = dvsm_print(fd, 0, "heap at %p, %llu GiB reserved, %s\n", (void *)heap->base,
+			   (unsigned long long)heap->size >> 30, heap->region ?
+			   dvsm_backend_name(dvsm_region_backend(heap->region)) : "private");
+	error = dvsm_print(fd, error, "%12llu KiB live in %llu blocks (%llu KiB huge)\n",
+			   (unsigned long long)stats.out_live >> 10,
+			   (unsigned long long)stats.out_live_blocks,
+			   (unsigned long long)stats.out_huge >> 10);
+	error = dvsm_print(fd, error, "%12llu KiB in chunks, of it %llu KiB cached, %llu KiB free in slabs, %llu KiB free pages\n",
+			   (unsigned long long)stats.out_chunks >> 10,
+			   (unsigned long long)stats.out_cached >> 10,
+			   (unsigned long long)stats.out_free >> 10,
+			   (unsigned long long)stats.out_free_pages >> 10);
+	error = dvsm_print(fd, error, "%12llu KiB retained, %llu KiB given back so far\n",
+			   (unsigned long long)stats.out_retained >> 10,
+			   (unsigned long long)stats.out_discarded >> 10);
+	error = dvsm_print(fd, error, "%12llu deaths inside, %llu with something in hand\n",
+			   (unsigned long long)stats.out_deaths,
+			   (unsigned long long)stats.out_recovered);
+	for (node = 0; node < heap->nr_nodes; node++)
+		error = dvsm_print(fd, error, "%12llu KiB of chunks on node %u\n",
+				   (unsigned long long)tally.chunks[node] << 11, node);
+	error = dvsm_print(fd, error, "%9s %8s %10s %10s %10s\n", "size", "slabs", "live", "cached",
+			   "free");
+	for (class = 1; class <= DVSM_CLASS_LAST; class++)
+		if (tally.slabs[class])
+			error = dvsm_print(fd, error, "%9u %8llu %10llu %10llu %10llu\n",
+					   dvsm_heap_class(heap, class)->size,
+					   (unsigned long long)tally.slabs[class],
+					   (unsigned long long)dvsm_tally_live(&tally, class),
+					   (unsigned long long)tally.cached[class],
+					   (unsigned long long)tally.free[class]);
+	return error ? dvsm_fail(error) : 0;
+}

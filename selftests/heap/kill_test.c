@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * SIGKILL at random: victims die 0.1 to 2 ms into their work, again and again. After each death the heap passes
+ * the audit and has lost one block at most; and whoever survives goes on at speed.
+ */
+#include "crash_work.h"
+#include <kselftest_harness.h>
+
+static pid_t victim_begin(struct work *work, uint64_t seed)
+{
+	pid_t pid = child_begin();
+
+	if (pid)
+		return pid;
+	work->seed = seed;
+	for (;;)
+		work_step(work);
+}
+
+static void wait_randomly(uint64_t *seed)
+{
+	struct timespec time = { .tv_nsec = 100000 + random_next(seed) % 1900000 };
+
+	nanosleep(&time, NULL);
+}
+
+TEST(each_kill_loses_one_block_at_most)
+{
+	double end = seconds() + patience(12);
+	struct work work = { .heap = heap_of(1 * GIB) };
+	uint64_t seed = (uint64_t)getpid();
+	long kills = 0, lost = 0, now;
+	pid_t pid;
+
+	ASSERT_NE(NULL, work.heap);
+	work.cells = shared_page(CELLS * sizeof(void *));
+	while (seconds() < end) {
+		pid = victim_begin(&work, random_next(&seed));
+		wait_randomly(&seed);
+		kill(pid, SIGKILL);
+		ASSERT_EQ(SIGKILL, child_end(pid)) TH_LOG("victim of seed %d", getpid());
+		kills++;
+		ASSERT_EQ(0, dvsm_heap_check(work.heap, 2)) TH_LOG("after %ld kills", kills);
+		now = live_blocks(work.heap) - work_cells_used(work.cells);
+		ASSERT_GE(now, lost) TH_LOG("a live block is gone after %ld kills", kills);
+		ASSERT_LE(now, lost + 1) TH_LOG("more than one block lost by kill %ld", kills);
+		lost = now;
+	}
+	TH_LOG("%ld kills, %ld blocks lost", kills, lost);
+	EXPECT_GT(kills, 10);
+	dvsm_heap_destroy(work.heap);
+}
+
+/* Three victims at a time, and a survivor that shares classes and CPUs with them. */
+TEST(survivors_go_on_while_others_die)
+{
+	double end = seconds() + patience(8), pause;
+	struct dvsm_heap *heap = heap_of(1 * GIB);
+	long kills = 0, lost, before;
+	uint64_t seed = (uint64_t)getpid() + 1;
+	struct work work[4];
+	volatile long *progress;
+	pid_t pids[4];
+	int i;
+
+	ASSERT_NE(NULL, heap);
+	progress = shared_page(4096);
+	for (i = 0; i < 4; i++)
+		work[i] = (struct work){ .heap = heap, .cells = shared_page(CELLS * sizeof(void *)) };
+	pids[3] = child_begin();
+	if (!pids[3]) {
+		work[3].seed = seed;
+		for (;; ++*progress)
+			work_step(&work[3]);
+	}
+	for (i = 0; i < 3; i++)
+		pids[i] = victim_begin(&work[i], random_next(&seed));
+	while (seconds() < end) {
+		wait_randomly(&seed);
+		i = (int)(random_next(&seed) % 3);
+		kill(pids[i], SIGKILL);
+		ASSERT_EQ(SIGKILL, child_end(pids[i]));
+		pids[i] = victim_begin(&work[i], random_next(&seed));
+		if (kills++ % 256)
+			continue;
+		/* A survivor that waits for a dead one would stand still. */
+		before = *progress;
+		pause = seconds() + 10;
+		while (*progress == before && seconds() < pause)
+			usleep(1000);
+		ASSERT_NE(before, *progress) TH_LOG("no progress after %ld kills", kills);
+	}
+	for (i = 0; i < 4; i++) {
+		kill(pids[i], SIGKILL);
+		ASSERT_EQ(SIGKILL, child_end(pids[i]));
+		kills++;
+	}
+	ASSERT_EQ(0, dvsm_heap_check(heap, 2));
+	lost = live_blocks(heap);
+	for (i = 0; i < 4; i++)
+		lost -= work_cells_used(work[i].cells);
+	TH_LOG("%ld kills, %ld blocks lost", kills, lost);
+	ASSERT_GE(lost, 0);
+	ASSERT_LE(lost, kills);
+	dvsm_heap_destroy(heap);
+}
+
+TEST_HARNESS_MAIN

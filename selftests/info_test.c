@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What the module tells about itself, regions and nodes, held against what was
+ * done and what the kernel says.
+ */
+#include "fixture.h"
+
+static const char info_test_constant[sizeof(struct dvsm_node_stats)] = "in read-only memory";
+
+DVSM_FIXTURE(info);
+
+TEST_F(info, version_features_and_sizes_are_those_of_the_header)
+{
+	const uint64_t always = DVSM_FEATURE_REGION | DVSM_FEATURE_IMPLICIT_REGION |
+				DVSM_FEATURE_PINNED | DVSM_FEATURE_POLICY |
+				DVSM_FEATURE_SNAPSHOT;
+	struct dvsm_info info;
+
+	ASSERT_EQ(0, device_info(self->dev, &info));
+	EXPECT_EQ(1, info.out_abi_version);
+	EXPECT_EQ(always, info.out_features & always);
+	EXPECT_EQ(0, info.out_features & ~(always | DVSM_FEATURE_FIXED_BUFFERS));
+	EXPECT_EQ(CHUNK, info.out_chunk_size);
+	EXPECT_EQ(LENGTH_MAX, info.out_length_max);
+	EXPECT_LE(64 - __builtin_clzll(node_mask()), info.out_nr_nodes);
+}
+
+TEST_F(info, limits_are_half_of_memory_or_the_parameters)
+{
+	unsigned long total;
+	struct dvsm_info info;
+
+	meminfo("MemTotal:", &total);
+	total <<= 10;
+	ASSERT_EQ(0, param_set("limit_mb", 0));
+	ASSERT_EQ(0, param_set("limit_user_mb", 0));
+	ASSERT_EQ(0, device_info(self->dev, &info));
+	EXPECT_LT(total / 2 - total / 32, info.out_limit);
+	EXPECT_GT(total / 2 + total / 32, info.out_limit);
+	EXPECT_EQ(info.out_limit, info.out_limit_user);
+
+	ASSERT_EQ(0, param_set("limit_mb", 100));
+	ASSERT_EQ(0, param_set("limit_user_mb", 7));
+	ASSERT_EQ(0, device_info(self->dev, &info));
+	EXPECT_EQ(0, param_set("limit_mb", 0));
+	EXPECT_EQ(0, param_set("limit_user_mb", 0));
+	EXPECT_EQ(100 * MIB, info.out_limit);
+	EXPECT_EQ(7 * MIB, info.out_limit_user);
+}
+
+TEST_F(info, limit_parameter_without_bound_reads_as_a_large_limit)
+{
+	static const unsigned long values[] = { ~0UL, 1UL << 50, 1UL << 44, 1UL << 43 };
+	struct dvsm_info info;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(values); i++) {
+		ASSERT_EQ(0, param_set("limit_mb", values[i]));
+		EXPECT_EQ(0, device_info(self->dev, &info));
+		EXPECT_EQ(0, param_set("limit_mb", 0));
+		EXPECT_LE(1ULL << 62, info.out_limit) TH_LOG("limit_mb=%lu", values[i]);
+	}
+}
+
+TEST_F(info, device_counts_what_all_regions_hold)
+{
+	struct dvsm_info info;
+	int a, b;
+
+	ASSERT_EQ(0, device_info(self->dev, &info));
+	EXPECT_EQ(0, info.out_nr_regions);
+	EXPECT_EQ(0, info.out_charged);
+	a = region_create(self->dev, 4 * CHUNK, 0);
+	b = region_create(self->dev, CHUNK, DVSM_REGION_F_PINNED);
+	ASSERT_LE(0, a);
+	ASSERT_LE(0, b);
+	ASSERT_EQ(0, region_populate(a, 0, 2 * CHUNK, NULL));
+	ASSERT_EQ(0, device_info(self->dev, &info));
+	EXPECT_EQ(2, info.out_nr_regions);
+	EXPECT_EQ(3 * CHUNK, info.out_charged);
+	EXPECT_EQ(3 * CHUNK, info.out_charged_user);
+	close(a);
+	ASSERT_EQ(0, device_info(self->dev, &info));
+	EXPECT_EQ(1, info.out_nr_regions);
+	EXPECT_EQ(CHUNK, info.out_charged);
+}
+
+TEST_F(info, user_is_charged_for_the_regions_that_he_made_whoever_touches_them)
+{
+	struct dvsm_info info;
+	int region = region_create(self->dev, 4 * CHUNK, 0);
+	pid_t pid;
+
+	ASSERT_LE(0, region);
+	pid = child_start();
+	if (!pid) {
+		int own;
+
+		EXPECT_EQ(0, become_nobody());
+		/* The device is open already, but the descriptor is root's. */
+		own = region_create(self->dev, 2 * CHUNK, 0);
+		EXPECT_LE(0, own);
+		EXPECT_EQ(0, region_populate(own, 0, 0, NULL));
+		EXPECT_EQ(0, region_populate(region, 0, 3 * CHUNK, NULL));
+		EXPECT_EQ(0, device_info(self->dev, &info));
+		EXPECT_EQ(2 * CHUNK, info.out_charged_user);
+		EXPECT_EQ(5 * CHUNK, info.out_charged);
+		_exit(0);
+	}
+	EXPECT_EQ(0, child_wait(pid));
+	ASSERT_EQ(0, device_info(self->dev, &info));
+	EXPECT_EQ(3 * CHUNK, info.out_charged_user);
+	EXPECT_EQ(3 * CHUNK, info.out_charged);
+}
+
+TEST_F(info, region_counts_resident_huge_and_peak)
+{
+	int fd = region_create(self->dev, 4 * CHUNK + 3 * PAGE, 0);
+	struct dvsm_region_info info;
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, region_populate(fd, 0, 0, NULL));
+	ASSERT_EQ(0, region_info(fd, &info));
+	EXPECT_EQ(4 * CHUNK + 3 * PAGE, info.out_resident);
+	EXPECT_EQ(4 * CHUNK, info.out_resident_huge);
+	EXPECT_EQ(info.out_resident, info.out_resident_peak);
+	EXPECT_EQ(0, info.out_pinned);
+	ASSERT_EQ(0, region_discard(fd, CHUNK, 2 * CHUNK, NULL));
+	ASSERT_EQ(0, region_info(fd, &info));
+	EXPECT_EQ(2 * CHUNK + 3 * PAGE, info.out_resident);
+	EXPECT_EQ(2 * CHUNK, info.out_resident_huge);
+	EXPECT_EQ(4 * CHUNK + 3 * PAGE, info.out_resident_peak);
+}
+
+TEST_F(info, region_counts_faults_by_what_they_did)
+{
+	int fd = region_create(self->dev, 4 * CHUNK, 0);
+	struct dvsm_region_info info;
+	char *a, *b, *private;
+
+	ASSERT_LE(0, fd);
+	a = region_map(fd, 5 * CHUNK, 0);
+	b = region_map(fd, 4 * CHUNK, 0);
+	private = mmap(NULL, 4 * CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	ASSERT_NE(MAP_FAILED, a);
+	ASSERT_NE(MAP_FAILED, b);
+	ASSERT_NE(MAP_FAILED, private);
+	EXPECT_EQ(0, write_at(a, 1));
+	EXPECT_EQ(0, write_at(a + CHUNK, 1));
+	EXPECT_EQ(0, write_at(a + CHUNK + PAGE, 1));
+	EXPECT_EQ(0, read_at(b));
+	EXPECT_EQ(0, write_at(private, 2));
+	EXPECT_EQ(SIGBUS, write_at(a + 4 * CHUNK, 1));
+	ASSERT_EQ(0, region_info(fd, &info));
+	EXPECT_EQ(4, info.out_nr_faults);
+	EXPECT_EQ(2, info.out_nr_faults_alloc);
+	EXPECT_EQ(1, info.out_nr_faults_private);
+	EXPECT_EQ(1, info.out_nr_failures);
+	EXPECT_EQ(0, info.out_nr_fallbacks);
+	EXPECT_EQ(0, info.out_nr_moved);
+}
+
+TEST_F(info, nodes_sum_up_to_the_region)
+{
+	int fd = region_create_on(self->dev, 8 * CHUNK, 0, DVSM_POLICY_INTERLEAVE, 0);
+	struct dvsm_node_stats nodes[64] = {};
+	struct dvsm_region_info info;
+	uint64_t resident = 0, faults = 0, allocs = 0;
+	char *map = region_map(fd, 8 * CHUNK, 0);
+	int i;
+
+	ASSERT_NE(MAP_FAILED, map);
+	for (i = 0; i < 8; i++)
+		map[i * CHUNK] = 1;
+	ASSERT_EQ(0, region_nodes(fd, nodes, 64));
+	ASSERT_EQ(0, region_info(fd, &info));
+	for (i = 0; i < 64; i++) {
+		resident += nodes[i].out_resident;
+		faults += nodes[i].out_nr_faults;
+		allocs += nodes[i].out_nr_allocs;
+		if (!(node_mask() >> i & 1)) {
+			EXPECT_EQ(0, nodes[i].out_resident);
+		}
+	}
+	EXPECT_EQ(8 * CHUNK, resident);
+	EXPECT_EQ(8, faults);
+	EXPECT_EQ(faults, info.out_nr_faults);
+	EXPECT_EQ(8, allocs);
+}
+
+TEST_F(info, nodes_writes_no_more_than_the_array_holds)
+{
+	int fd = region_create(self->dev, CHUNK, 0);
+	struct dvsm_node_stats nodes[65];
+	struct dvsm_region_nodes arg = { .size = sizeof(arg), .nodes = (uintptr_t)nodes };
+	struct dvsm_info info;
+	uint32_t nr;
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, device_info(self->dev, &info));
+	for (nr = 0; nr <= 64; nr++) {
+		uint32_t written = nr < info.out_nr_nodes ? nr : info.out_nr_nodes;
+
+		memset(nodes, 0xa5, sizeof(nodes));
+		arg.nr_nodes = nr;
+		ASSERT_EQ(0, ioctl(fd, DVSM_IOC_REGION_NODES, &arg));
+		EXPECT_EQ(info.out_nr_nodes, arg.out_nr_nodes);
+		if (written) {
+			EXPECT_EQ(0, nodes[written - 1].out_nr_moved_out);
+		}
+		EXPECT_EQ(0xa5a5a5a5a5a5a5a5, nodes[written].out_resident);
+	}
+	arg.nr_nodes = UINT32_MAX;
+	EXPECT_EQ(0, ioctl(fd, DVSM_IOC_REGION_NODES, &arg));
+}
+
+TEST_F(info, nodes_needs_no_array_for_none_and_a_writable_one_for_some)
+{
+	int fd = region_create(self->dev, CHUNK, 0);
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, region_nodes(fd, NULL, 0));
+	EXPECT_EQ(-EFAULT, region_nodes(fd, NULL, 1));
+	EXPECT_EQ(-EFAULT, region_nodes(fd, (void *)info_test_constant, 1));
+	EXPECT_EQ(-EFAULT, region_nodes(fd, (void *)~0UL, 1));
+}
+
+TEST_F(info, fdinfo_tells_what_the_command_tells)
+{
+	int fd = region_create_on(self->dev, 4 * CHUNK, DVSM_REGION_F_REGISTRABLE,
+				  DVSM_POLICY_LOCAL, 0);
+	char path[64], text[4096], line[128];
+	struct dvsm_region_info info;
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, region_populate(fd, 0, CHUNK, NULL));
+	ASSERT_EQ(0, region_info(fd, &info));
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	ASSERT_EQ(0, read_text(path, text, sizeof(text)));
+	snprintf(line, sizeof(line), "dvsm-id:\t%llu\n", (unsigned long long)info.out_id);
+	EXPECT_NE(NULL, strstr(text, line));
+	EXPECT_NE(NULL, strstr(text, "dvsm-length:\t8388608\n"));
+	EXPECT_NE(NULL, strstr(text, "dvsm-resident:\t2097152\n"));
+	EXPECT_NE(NULL, strstr(text, "dvsm-resident-huge:\t2097152\n"));
+	EXPECT_NE(NULL, strstr(text, "dvsm-policy:\t1\n"));
+}
+
+TEST_F(info, read_only_descriptor_says_so)
+{
+	int fd = region_create(self->dev, CHUNK, 0), read_only;
+	struct dvsm_region_info info;
+
+	ASSERT_LE(0, fd);
+	read_only = region_reopen(fd, DVSM_REOPEN_F_READ_ONLY);
+	ASSERT_LE(0, read_only);
+	ASSERT_EQ(0, region_info(read_only, &info));
+	EXPECT_EQ(DVSM_REGION_F_READ_ONLY, info.out_flags);
+	ASSERT_EQ(0, region_info(fd, &info));
+	EXPECT_EQ(0, info.out_flags);
+}
+
+TEST_HARNESS_MAIN

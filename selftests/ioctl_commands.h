@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Every command as one variant of a fixture: its number, the sizes of its struct,
+ * where its outputs and reserved words are, and a request that succeeds. A new
+ * command is tested by a new variant here.
+ */
+#ifndef DVSM_SELFTEST_IOCTL_COMMANDS_H
+#define DVSM_SELFTEST_IOCTL_COMMANDS_H
+
+#include <assert.h>
+
+#include "fixture.h"
+
+union request {
+	struct {
+		uint32_t size;
+		uint32_t flags;
+	};
+	struct dvsm_info info;
+	struct dvsm_region_create create;
+	struct dvsm_region_info region_info;
+	struct dvsm_region_nodes nodes;
+	struct dvsm_region_populate populate;
+	struct dvsm_region_discard discard;
+	struct dvsm_region_residency residency;
+	struct dvsm_region_reopen reopen;
+	struct dvsm_region_unshare unshare;
+	struct dvsm_region_diff diff;
+	struct dvsm_snapshot_take take;
+	struct dvsm_snapshot_restore restore;
+	struct dvsm_snapshot_merge merge;
+	unsigned char bytes[PAGE + 64];
+};
+
+static struct dvsm_node_stats node_stats[64];
+static struct dvsm_chunk chunks[8];
+static struct dvsm_range ranges[8];
+
+static_assert(DVSM_IOC_INFO == 0xd500, "number");
+static_assert(DVSM_IOC_REGION_CREATE == 0xd501, "number");
+static_assert(DVSM_IOC_REGION_INFO == 0xd510, "number");
+static_assert(DVSM_IOC_REGION_NODES == 0xd511, "number");
+static_assert(DVSM_IOC_REGION_POPULATE == 0xd512, "number");
+static_assert(DVSM_IOC_REGION_DISCARD == 0xd513, "number");
+static_assert(DVSM_IOC_REGION_RESIDENCY == 0xd514, "number");
+static_assert(DVSM_IOC_REGION_REOPEN == 0xd515, "number");
+static_assert(DVSM_IOC_REGION_UNSHARE == 0xd516, "number");
+static_assert(DVSM_IOC_REGION_DIFF == 0xd517, "number");
+static_assert(DVSM_IOC_SNAPSHOT_TAKE == 0xd520, "number");
+static_assert(DVSM_IOC_SNAPSHOT_RESTORE == 0xd521, "number");
+static_assert(DVSM_IOC_SNAPSHOT_MERGE == 0xd522, "number");
+static_assert(sizeof(struct dvsm_info) == 80, "size");
+static_assert(sizeof(struct dvsm_region_create) == 64, "size");
+static_assert(sizeof(struct dvsm_region_info) == 168, "size");
+static_assert(sizeof(struct dvsm_node_stats) == 56, "size");
+static_assert(sizeof(struct dvsm_region_nodes) == 24, "size");
+static_assert(sizeof(struct dvsm_region_populate) == 40, "size");
+static_assert(sizeof(struct dvsm_region_discard) == 32, "size");
+static_assert(sizeof(struct dvsm_chunk) == 24, "size");
+static_assert(sizeof(struct dvsm_region_residency) == 48, "size");
+static_assert(sizeof(struct dvsm_region_reopen) == 8, "size");
+static_assert(sizeof(struct dvsm_range) == 16, "size");
+static_assert(sizeof(struct dvsm_region_unshare) == 32, "size");
+static_assert(sizeof(struct dvsm_region_diff) == 56, "size");
+static_assert(sizeof(struct dvsm_snapshot_take) == 64, "size");
+static_assert(sizeof(struct dvsm_snapshot_restore) == 24, "size");
+static_assert(sizeof(struct dvsm_snapshot_merge) == 40, "size");
+
+struct span {
+	size_t at, length;
+};
+
+FIXTURE(command) {
+	int dev;
+	int region;
+	int read_only;
+	int snapshot;
+};
+
+FIXTURE_VARIANT(command) {
+	unsigned int cmd;
+	uint32_t size;
+	uint32_t size_min;		/* of the first version */
+	uint32_t known_flags;
+	struct span outputs[2];
+	struct span reserved;
+	bool on_device;			/* not on a region */
+	bool writes;
+	bool makes_fd;
+	void (*fill)(union request *request, int snapshot);
+};
+
+static void fill_nothing(union request *request, int snapshot)
+{
+	(void)request;
+	(void)snapshot;
+}
+
+static void fill_create(union request *request, int snapshot)
+{
+	(void)snapshot;
+	request->create.length = CHUNK;
+}
+
+static void fill_nodes(union request *request, int snapshot)
+{
+	(void)snapshot;
+	request->nodes.nodes = (uintptr_t)node_stats;
+	request->nodes.nr_nodes = ARRAY_SIZE(node_stats);
+}
+
+static void fill_populate(union request *request, int snapshot)
+{
+	(void)snapshot;
+	request->populate.length = CHUNK;
+}
+
+static void fill_residency(union request *request, int snapshot)
+{
+	(void)snapshot;
+	request->residency.chunks = (uintptr_t)chunks;
+	request->residency.nr_chunks = ARRAY_SIZE(chunks);
+}
+
+static void fill_diff(union request *request, int snapshot)
+{
+	request->diff.ranges = (uintptr_t)ranges;
+	request->diff.nr_ranges = ARRAY_SIZE(ranges);
+	request->diff.other = snapshot;
+}
+
+static void fill_restore(union request *request, int snapshot)
+{
+	request->restore.snapshot = snapshot;
+}
+
+static void fill_merge(union request *request, int snapshot)
+{
+	request->merge.snapshot = snapshot;
+	request->merge.conflicts = (uintptr_t)ranges;
+	request->merge.nr_conflicts = ARRAY_SIZE(ranges);
+}
+
+#define SIZE_OF(type, member) sizeof(((type *)0)->member)
+#define END_OF(type, member) (offsetof(type, member) + SIZE_OF(type, member))
+#define SPAN(type, first, last) { offsetof(type, first), END_OF(type, last) - offsetof(type, first) }
+
+FIXTURE_VARIANT_ADD(command, info) {
+	.cmd = DVSM_IOC_INFO,
+	.size = sizeof(struct dvsm_info),
+	.size_min = END_OF(struct dvsm_info, out_nr_regions),
+	.outputs = { SPAN(struct dvsm_info, out_abi_version, out_nr_regions) },
+	.on_device = true,
+	.fill = fill_nothing,
+};
+
+FIXTURE_VARIANT_ADD(command, region_create) {
+	.cmd = DVSM_IOC_REGION_CREATE,
+	.size = sizeof(struct dvsm_region_create),
+	.size_min = END_OF(struct dvsm_region_create, label),
+	.known_flags = DVSM_REGION_F_HUGE_REQUIRED | DVSM_REGION_F_PINNED |
+		       DVSM_REGION_F_REGISTRABLE,
+	.on_device = true,
+	.makes_fd = true,
+	.fill = fill_create,
+};
+
+FIXTURE_VARIANT_ADD(command, region_info) {
+	.cmd = DVSM_IOC_REGION_INFO,
+	.size = sizeof(struct dvsm_region_info),
+	.size_min = END_OF(struct dvsm_region_info, out_nr_moved),
+	.outputs = { SPAN(struct dvsm_region_info, out_length, out_nr_lost) },
+	.fill = fill_nothing,
+};
+
+FIXTURE_VARIANT_ADD(command, region_nodes) {
+	.cmd = DVSM_IOC_REGION_NODES,
+	.size = sizeof(struct dvsm_region_nodes),
+	.size_min = END_OF(struct dvsm_region_nodes, out_nr_nodes),
+	.outputs = { SPAN(struct dvsm_region_nodes, out_nr_nodes, out_nr_nodes) },
+	.fill = fill_nodes,
+};
+
+FIXTURE_VARIANT_ADD(command, region_populate) {
+	.cmd = DVSM_IOC_REGION_POPULATE,
+	.size = sizeof(struct dvsm_region_populate),
+	.size_min = END_OF(struct dvsm_region_populate, out_populated),
+	.outputs = { SPAN(struct dvsm_region_populate, out_populated, out_populated) },
+	.reserved = SPAN(struct dvsm_region_populate, reserved, reserved),
+	.writes = true,
+	.fill = fill_populate,
+};
+
+FIXTURE_VARIANT_ADD(command, region_discard) {
+	.cmd = DVSM_IOC_REGION_DISCARD,
+	.size = sizeof(struct dvsm_region_discard),
+	.size_min = END_OF(struct dvsm_region_discard, out_discarded),
+	.outputs = { SPAN(struct dvsm_region_discard, out_discarded, out_discarded) },
+	.writes = true,
+	.fill = fill_nothing,
+};
+
+FIXTURE_VARIANT_ADD(command, region_residency) {
+	.cmd = DVSM_IOC_REGION_RESIDENCY,
+	.size = sizeof(struct dvsm_region_residency),
+	.size_min = END_OF(struct dvsm_region_residency, out_next),
+	.outputs = { SPAN(struct dvsm_region_residency, out_nr_chunks, out_next) },
+	.fill = fill_residency,
+};
+
+FIXTURE_VARIANT_ADD(command, region_reopen) {
+	.cmd = DVSM_IOC_REGION_REOPEN,
+	.size = sizeof(struct dvsm_region_reopen),
+	.size_min = END_OF(struct dvsm_region_reopen, flags),
+	.known_flags = DVSM_REOPEN_F_READ_ONLY,
+	.makes_fd = true,
+	.fill = fill_nothing,
+};
+
+FIXTURE_VARIANT_ADD(command, region_unshare) {
+	.cmd = DVSM_IOC_REGION_UNSHARE,
+	.size = sizeof(struct dvsm_region_unshare),
+	.size_min = END_OF(struct dvsm_region_unshare, out_unshared),
+	.outputs = { SPAN(struct dvsm_region_unshare, out_unshared, out_unshared) },
+	.writes = true,
+	.fill = fill_nothing,
+};
+
+FIXTURE_VARIANT_ADD(command, region_diff) {
+	.cmd = DVSM_IOC_REGION_DIFF,
+	.size = sizeof(struct dvsm_region_diff),
+	.size_min = END_OF(struct dvsm_region_diff, reserved),
+	.outputs = { SPAN(struct dvsm_region_diff, out_next, out_nr_ranges) },
+	.reserved = SPAN(struct dvsm_region_diff, reserved, reserved),
+	.fill = fill_diff,
+};
+
+FIXTURE_VARIANT_ADD(command, snapshot_take) {
+	.cmd = DVSM_IOC_SNAPSHOT_TAKE,
+	.size = sizeof(struct dvsm_snapshot_take),
+	.size_min = END_OF(struct dvsm_snapshot_take, label),
+	.known_flags = DVSM_SNAPSHOT_F_READ_ONLY,
+	.writes = true,
+	.makes_fd = true,
+	.fill = fill_nothing,
+};
+
+FIXTURE_VARIANT_ADD(command, snapshot_restore) {
+	.cmd = DVSM_IOC_SNAPSHOT_RESTORE,
+	.size = sizeof(struct dvsm_snapshot_restore),
+	.size_min = END_OF(struct dvsm_snapshot_restore, out_restored),
+	.outputs = { SPAN(struct dvsm_snapshot_restore, out_restored, out_restored) },
+	.reserved = SPAN(struct dvsm_snapshot_restore, reserved, reserved),
+	.writes = true,
+	.fill = fill_restore,
+};
+
+FIXTURE_VARIANT_ADD(command, snapshot_merge) {
+	.cmd = DVSM_IOC_SNAPSHOT_MERGE,
+	.size = sizeof(struct dvsm_snapshot_merge),
+	.size_min = END_OF(struct dvsm_snapshot_merge, out_merged),
+	.known_flags = DVSM_MERGE_F_SNAPSHOT_WINS | DVSM_MERGE_F_PARENT_WINS,
+	.outputs = {
+		SPAN(struct dvsm_snapshot_merge, out_nr_conflicts, out_nr_conflicts),
+		SPAN(struct dvsm_snapshot_merge, out_merged, out_merged),
+	},
+	.reserved = SPAN(struct dvsm_snapshot_merge, reserved, reserved),
+	.writes = true,
+	.fill = fill_merge,
+};
+
+FIXTURE_SETUP(command)
+{
+	struct dvsm_snapshot_take take = { .size = sizeof(take) };
+
+	OPEN_DEVICE_OR_SKIP(self->dev);
+	self->region = region_create(self->dev, 4 * CHUNK, 0);
+	ASSERT_LE(0, self->region);
+	self->read_only = region_reopen(self->region, DVSM_REOPEN_F_READ_ONLY);
+	ASSERT_LE(0, self->read_only);
+	self->snapshot = ioctl(self->region, DVSM_IOC_SNAPSHOT_TAKE, &take);
+	ASSERT_LE(0, self->snapshot);
+}
+
+FIXTURE_TEARDOWN_PARENT(command)
+{
+	EXPECT_NO_LEAK();
+}
+
+#endif /* DVSM_SELFTEST_IOCTL_COMMANDS_H */
