@@ -21,9 +21,19 @@ static struct dvsm_region *dvsm_content_store_locked(struct dvsm_region *region,
 	return link && link->content ? link->content->store : region;
 }
 
+/* Whether a write to @chunk would change nothing about who shares what. */
+static bool dvsm_content_is_exclusive_locked(struct dvsm_region *region, u64 chunk)
+{
+	struct dvsm_link *link = xa_load(&region->links, chunk);
+
+	if (!link || !link->content)
+		return true;
+	return link->content->nr_members == 1 && !link->content->nr_bases;
+}
+
 static struct folio *dvsm_content_get_locked(struct dvsm_region *region, pgoff_t index,
 					     const struct dvsm_placing *placing, bool write,
-					     bool *allocated)
+					     struct dvsm_found *found)
 {
 	u64 chunk = dvsm_page_chunk(index);
 	struct dvsm_link *link = xa_load(&region->links, chunk);
@@ -39,7 +49,8 @@ static struct folio *dvsm_content_get_locked(struct dvsm_region *region, pgoff_t
 	store = dvsm_content_store_locked(region, chunk, &shared);
 	if (!store)
 		return ERR_PTR(-EIO);
-	return dvsm_store_get_locked(store, index, placing, allocated);
+	found->exclusive = dvsm_content_is_exclusive_locked(region, chunk);
+	return dvsm_store_get_locked(store, index, placing, &found->allocated);
 }
 
 /**
@@ -48,8 +59,7 @@ static struct folio *dvsm_content_get_locked(struct dvsm_region *region, pgoff_t
  * @index: the page, below region->nr_pages
  * @placing: on whose behalf to allocate
  * @write: make it one that nobody else reads
- * @allocated: set if a folio was allocated for a hole; NULL if that is of no
- *	interest
+ * @found: filled in
  *
  * Context: may sleep; the family is locked for reading.
  * Return: the folio, locked and with a reference; -ENOMEM, also for a cgroup's
@@ -57,19 +67,21 @@ static struct folio *dvsm_content_get_locked(struct dvsm_region *region, pgoff_t
  * that were lost.
  */
 struct folio *dvsm_content_get(struct dvsm_region *region, pgoff_t index,
-			       const struct dvsm_placing *placing, bool write, bool *allocated)
+			       const struct dvsm_placing *placing, bool write,
+			       struct dvsm_found *found)
 {
 	u64 chunk = dvsm_page_chunk(index);
 	struct mutex *mutex;	/* that lets the sharing of the chunk change */
 	struct folio *folio;
 
+	*found = (struct dvsm_found) { .exclusive = true };
 	/* Nobody makes a link for us while the family is locked for reading. */
 	if (!xa_load(&region->links, chunk))
-		return dvsm_store_get(region, index, placing, allocated);
+		return dvsm_store_get(region, index, placing, &found->allocated);
 
 	mutex = dvsm_store_chunk_mutex(region->family, chunk);
 	mutex_lock(mutex);
-	folio = dvsm_content_get_locked(region, index, placing, write, allocated);
+	folio = dvsm_content_get_locked(region, index, placing, write, found);
 	mutex_unlock(mutex);
 	return folio;
 }

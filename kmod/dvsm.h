@@ -147,6 +147,12 @@ struct dvsm_placing {
 	bool overwrite;			/* the folio is about to be filled: do not zero it */
 };
 
+/* What dvsm_content_get() tells beside the folio. */
+struct dvsm_found {
+	bool allocated;			/* there was a hole */
+	bool exclusive;			/* the region may write without breaking a share */
+};
+
 /* What a region reads, in pages; huge folios are counted as one. */
 struct dvsm_usage {
 	unsigned long nr_pages;
@@ -227,7 +233,8 @@ int dvsm_store_copy_chunk(struct dvsm_region *target, struct dvsm_region *source
 
 /* content.c */
 struct folio *dvsm_content_get(struct dvsm_region *region, pgoff_t index,
-			       const struct dvsm_placing *placing, bool write, bool *allocated);
+			       const struct dvsm_placing *placing, bool write,
+			       struct dvsm_found *found);
 struct folio *dvsm_content_peek(struct dvsm_region *region, pgoff_t index);
 u64 dvsm_content_next_chunk(struct dvsm_region *region, u64 chunk);
 pgoff_t dvsm_content_next(struct dvsm_region *region, pgoff_t index);

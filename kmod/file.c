@@ -49,10 +49,11 @@ static int dvsm_file_release(struct inode *inode, struct file *file)
 /* The folio at @pos for writing, referenced; allocated where there was none. */
 static struct folio *dvsm_file_folio_write(struct dvsm_region *region, loff_t pos)
 {
+	struct dvsm_found found;
 	struct folio *folio;
 
 	down_read(&region->family->lock);
-	folio = dvsm_content_get(region, pos >> PAGE_SHIFT, &dvsm_placing_current, true, NULL);
+	folio = dvsm_content_get(region, pos >> PAGE_SHIFT, &dvsm_placing_current, true, &found);
 	up_read(&region->family->lock);
 	if (!IS_ERR(folio)) {
 		dvsm_folio_mark_written(folio);

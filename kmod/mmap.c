@@ -41,24 +41,46 @@ static bool dvsm_fault_is_write(const struct vm_fault *vmf)
 	return (vmf->flags & FAULT_FLAG_WRITE) && (vmf->vma->vm_flags & VM_SHARED);
 }
 
-static vm_fault_t dvsm_region_fault(struct vm_fault *vmf)
+static struct folio *dvsm_fault_get(struct dvsm_region *region, struct vm_fault *vmf, bool write,
+				    struct dvsm_found *found)
 {
-	struct dvsm_region *region = dvsm_file_region(vmf->vma->vm_file);
 	struct dvsm_placing placing = {
 		.vma = vmf->vma,
 		.addr = vmf->address,
 		.here = NUMA_NO_NODE,
 	};
-	bool allocated = false;
+	struct folio *folio;
+
+	down_read(&region->family->lock);
+	folio = dvsm_content_get(region, vmf->pgoff, &placing, write, found);
+	up_read(&region->family->lock);
+	return folio;
+}
+
+/*
+ * A read of memory that the region alone reads, and has written to before, maps
+ * it for writing at once. It saves a fault for who reads and then writes. And it
+ * is what lets an instruction end that reads and writes one chunk: dvsm's huge
+ * write-protect fault takes the mapping away, so the instruction's read comes
+ * first again, and a read-only mapping for that would have it go round for ever.
+ */
+static void dvsm_fault_upgrade(struct vm_fault *vmf, struct folio *folio, bool exclusive)
+{
+	if (exclusive && folio_test_checked(folio) && (vmf->vma->vm_flags & VM_SHARED) &&
+	    (vmf->vma->vm_flags & VM_WRITE))
+		vmf->flags |= FAULT_FLAG_WRITE;
+}
+
+static vm_fault_t dvsm_region_fault(struct vm_fault *vmf)
+{
+	struct dvsm_region *region = dvsm_file_region(vmf->vma->vm_file);
+	struct dvsm_found found;
 	struct folio *folio;
 
 	if (vmf->pgoff >= region->nr_pages)
 		return dvsm_fault_fail(region, vmf, -EFBIG);
 
-	down_read(&region->family->lock);
-	folio = dvsm_content_get(region, vmf->pgoff, &placing, dvsm_fault_is_write(vmf),
-				 &allocated);
-	up_read(&region->family->lock);
+	folio = dvsm_fault_get(region, vmf, dvsm_fault_is_write(vmf), &found);
 	if (IS_ERR(folio))
 		return dvsm_fault_fail(region, vmf, PTR_ERR(folio));
 	if (dvsm_store_page_is_poisoned(folio, vmf->pgoff)) {
@@ -67,11 +89,12 @@ static vm_fault_t dvsm_region_fault(struct vm_fault *vmf)
 		return dvsm_fault_fail(region, vmf, -EHWPOISON);
 	}
 
-	dvsm_fault_count(region, folio, allocated);
+	dvsm_fault_count(region, folio, found.allocated);
 	if (vmf->cow_page)
 		atomic_long_inc(&region->stats.nr_faults_private);
 	trace_dvsm_fault(region->id, vmf->pgoff, vmf->flags, folio_order(folio), folio_nid(folio),
 			 0);
+	dvsm_fault_upgrade(vmf, folio, found.exclusive);
 	vmf->page = folio_page(folio, vmf->pgoff - folio->index);
 	return VM_FAULT_LOCKED;
 }
@@ -85,22 +108,6 @@ static vm_fault_t dvsm_region_map_pages(struct vm_fault *vmf, pgoff_t start, pgo
 	return 0;
 }
 
-/* The folio to write to at @vmf, locked and referenced. */
-static struct folio *dvsm_fault_get_for_write(struct dvsm_region *region, struct vm_fault *vmf)
-{
-	struct dvsm_placing placing = {
-		.vma = vmf->vma,
-		.addr = vmf->address,
-		.here = NUMA_NO_NODE,
-	};
-	struct folio *folio;
-
-	down_read(&region->family->lock);
-	folio = dvsm_content_get(region, vmf->pgoff, &placing, true, NULL);
-	up_read(&region->family->lock);
-	return folio;
-}
-
 /*
  * A page that is mapped, or about to be, shall become writable. The folio lock is
  * kept from the look at who shares it until it is mapped: a snapshot that is
@@ -109,11 +116,12 @@ static struct folio *dvsm_fault_get_for_write(struct dvsm_region *region, struct
 static vm_fault_t dvsm_region_page_mkwrite(struct vm_fault *vmf)
 {
 	struct dvsm_region *region = dvsm_file_region(vmf->vma->vm_file);
+	struct dvsm_found found;
 	struct folio *folio;
 
 	if (vmf->pgoff >= region->nr_pages)
 		return dvsm_fault_fail(region, vmf, -EFBIG);
-	folio = dvsm_fault_get_for_write(region, vmf);
+	folio = dvsm_fault_get(region, vmf, true, &found);
 	if (IS_ERR(folio))
 		return dvsm_fault_fail(region, vmf, PTR_ERR(folio));
 	if (folio != page_folio(vmf->page)) {
@@ -130,19 +138,21 @@ static vm_fault_t dvsm_region_page_mkwrite(struct vm_fault *vmf)
 /*
  * A write to a 2 MiB mapping that is read-only. The core would split it into
  * 4 KiB and notify for each; so the mapping is taken away, for the access to
- * come again as a fault on nothing, which maps 2 MiB for writing.
+ * come again as a fault on nothing, which maps 2 MiB for writing, be it a read.
  */
 static vm_fault_t dvsm_region_huge_fault(struct vm_fault *vmf, unsigned int order)
 {
 	struct dvsm_region *region = dvsm_file_region(vmf->vma->vm_file);
+	struct dvsm_found found;
 	struct folio *folio;
 
 	if (order != DVSM_HUGE_FAULT_PMD || pmd_none(vmf->orig_pmd) || !dvsm_fault_is_write(vmf) ||
 	    vmf->pgoff >= region->nr_pages)
 		return VM_FAULT_FALLBACK;
-	folio = dvsm_fault_get_for_write(region, vmf);
+	folio = dvsm_fault_get(region, vmf, true, &found);
 	if (IS_ERR(folio))
 		return dvsm_fault_fail(region, vmf, PTR_ERR(folio));
+	dvsm_folio_mark_written(folio);
 	dvsm_store_unmap_chunk(region, dvsm_page_chunk(vmf->pgoff));
 	folio_unlock(folio);
 	folio_put(folio);

@@ -48,16 +48,16 @@ static int dvsm_populate_chunk(struct dvsm_populate *populate, pgoff_t index, pg
 	struct dvsm_region *region = populate->region;
 
 	while (index < end) {
-		bool allocated = false;
+		struct dvsm_found found;
 		struct folio *folio;
 
 		down_read(&region->family->lock);
-		folio = dvsm_content_get(region, index, placing, false, &allocated);
+		folio = dvsm_content_get(region, index, placing, false, &found);
 		up_read(&region->family->lock);
 		if (IS_ERR(folio))
 			return PTR_ERR(folio);
 		index = folio->index + folio_nr_pages(folio);
-		if (allocated)
+		if (found.allocated)
 			atomic_long_add(folio_nr_pages(folio), &populate->nr_populated);
 		folio_unlock(folio);
 		folio_put(folio);
