@@ -70,6 +70,24 @@ no_state()
 
 no_constructor() { readelf -SW "$lib"/obj/*.o | grep -E '\.(init_array|ctors|preinit_array)'; true; }
 
+# Commands and region calls each have their place in the user's documentation.
+documented()
+{
+	{
+		sed -n 's/^#define \(DVSM_IOC_[A-Z_]*\)\s*_IO.*/\1/p' "$top/include/uapi/linux/dvsm.h"
+		declared | grep -E '^dvsm_(region|info|backend|version)'
+	} | while read -r name; do
+		grep -qw "$name" "$top/Documentation/dvsm.rst" || echo "$name is not in Documentation/dvsm.rst"
+	done
+}
+
+has_manual()
+{
+	declared | grep -E '^dvsm_(region|info|backend|version)' | while read -r name; do
+		[ -s "$installed/share/man/man3/$name.3" ] || echo "no manual page for $name"
+	done
+}
+
 version_node() { readelf -VW "$lib/libdvsm.so" | grep -q "DVSM_$version\b" || echo "no version node DVSM_$version"; }
 
 soname() { readelf -dW "$lib/libdvsm.so" | grep -q "soname: \[libdvsm.so.${version%.*}\]" || readelf -dW "$lib/libdvsm.so"; }
@@ -110,6 +128,8 @@ for header in dvsm/dvsm.h dvsm/base.h dvsm/region.h dvsm/heap.h linux/dvsm.h; do
 	done
 done
 check "what_the_headers_declare_is_what_the_library_exports" declared_is_exported
+check "every_command_and_region_call_is_documented" documented
+check "every_region_call_has_a_manual_page" has_manual
 check "version_node_is_the_headers_version" version_node
 check "soname_is_the_major_version" soname
 check "static_library_has_no_name_without_our_prefix" static_names

@@ -19,6 +19,10 @@
 
 #include <dvsm/dvsm.h>
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+
 #define PAGE	4096UL
 #define CHUNK	DVSM_CHUNK_SIZE
 #define RW	(PROT_READ | PROT_WRITE)

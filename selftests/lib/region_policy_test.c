@@ -176,6 +176,9 @@ TEST_F(policy, nodes_without_memory_are_refused)
 		options.policy = policy;
 		EXPECT_FAILS_NULL(EINVAL, dvsm_region_create(CHUNK, &options));
 	}
+	/* A good node beside it does not help. */
+	set[self->first / 64] |= 1ULL << self->first % 64;
+	EXPECT_FAILS_NULL(EINVAL, dvsm_region_create(CHUNK, &options));
 	/* A bit that no kernel has; and an empty set. */
 	memset(set, 0, sizeof(set));
 	options.policy = DVSM_POLICY_BIND;

@@ -421,6 +421,41 @@ TEST_F(region, residency_lists_what_was_touched_and_nothing_else)
 						   NULL));
 }
 
+/* Whether the kernel makes 2 MiB pages of a memfd when it is asked to, here and now. */
+static bool can_collapse(void)
+{
+	int fd = memfd_create("probe", 0);
+	char *map, *at;
+	bool can;
+
+	if (fd < 0 || ftruncate(fd, 5 * CHUNK))
+		return false;
+	map = mmap(NULL, 5 * CHUNK, RW, MAP_SHARED, fd, 0);
+	close(fd);
+	if (map == MAP_FAILED)
+		return false;
+	memset(map, 1, 5 * CHUNK);
+	at = (char *)(((uintptr_t)map + CHUNK - 1) & -CHUNK);
+	can = !madvise(map, 5 * CHUNK, MADV_HUGEPAGE) && !madvise(at, CHUNK, MADV_COLLAPSE);
+	munmap(map, 5 * CHUNK);
+	return can;
+}
+
+TEST_F(region, populate_makes_huge_pages_where_the_kernel_can)
+{
+	struct dvsm_region_info info = { .size = sizeof(info) };
+
+	if (!can_collapse())
+		SKIP(return, "needs MADV_COLLAPSE of shared memory");
+	ASSERT_EQ(0, dvsm_region_populate(self->region, 0, 0, 0, NULL));
+	ASSERT_EQ(0, dvsm_region_info(self->region, &info));
+	if (variant->backend == DVSM_BACKEND_MEMFD_4K) {
+		EXPECT_EQ(0, info.out_resident_huge);
+	} else {
+		EXPECT_LT(0, info.out_resident_huge);
+	}
+}
+
 TEST_F(region, residency_says_huge_exactly_where_smaps_does)
 {
 	struct dvsm_region_info info = { .size = sizeof(info) };
