@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * /sys/kernel/debug/dvsm: "stats", the module's totals, which are zero when
- * nobody uses it; "regions", one line for each region.
+ * nobody uses it; "regions", one line for each region; "delay_us", for tests.
  */
 #include <linux/cred.h>
 #include <linux/debugfs.h>
+#include <linux/delay.h>
 #include <linux/pagemap.h>
 #include <linux/seq_file.h>
 #include <linux/uidgid.h>
@@ -13,6 +14,22 @@
 #include "dvsm.h"
 
 static struct dentry *dvsm_debugfs;
+static u32 dvsm_delay_us;
+
+/**
+ * dvsm_delay - Widen a window in which two things must not cross, for tests.
+ *
+ * Sleeps for as long as debugfs "delay_us" says, which is 0 but in tests.
+ *
+ * Context: may sleep.
+ */
+void dvsm_delay(void)
+{
+	u32 us = READ_ONCE(dvsm_delay_us);
+
+	if (unlikely(us))
+		usleep_range(us, us + us / 8 + 1);
+}
 
 static int dvsm_debugfs_stats_show(struct seq_file *m, void *unused)
 {
@@ -59,6 +76,7 @@ void dvsm_debugfs_init(void)
 {
 	dvsm_debugfs = debugfs_create_dir("dvsm", NULL);
 	debugfs_create_file("stats", 0444, dvsm_debugfs, NULL, &dvsm_debugfs_stats_fops);
+	debugfs_create_u32("delay_us", 0600, dvsm_debugfs, &dvsm_delay_us);
 	debugfs_create_file("regions", 0400, dvsm_debugfs, NULL, &dvsm_debugfs_regions_fops);
 }
 

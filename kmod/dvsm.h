@@ -290,5 +290,6 @@ unsigned long dvsm_account_locked(void);
 /* debugfs.c */
 void dvsm_debugfs_init(void);
 void dvsm_debugfs_exit(void);
+void dvsm_delay(void);
 
 #endif /* DVSM_H */

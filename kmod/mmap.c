@@ -96,6 +96,7 @@ static vm_fault_t dvsm_region_fault(struct vm_fault *vmf)
 			 0);
 	dvsm_fault_upgrade(vmf, folio, found.exclusive);
 	vmf->page = folio_page(folio, vmf->pgoff - folio->index);
+	dvsm_delay();
 	return VM_FAULT_LOCKED;
 }
 
@@ -132,6 +133,7 @@ static vm_fault_t dvsm_region_page_mkwrite(struct vm_fault *vmf)
 	}
 	dvsm_folio_mark_written(folio);
 	folio_put(folio);
+	dvsm_delay();
 	return VM_FAULT_LOCKED;
 }
 
