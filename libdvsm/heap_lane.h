@@ -55,11 +55,21 @@ static inline uint32_t dvsm_lane_stack_tag(const struct dvsm_hold *hold)
 	return hold->number << 20 | (uint32_t)(dvsm_lane_state(hold) & 0xfffff);
 }
 
+/*
+ * Builds that are broken on purpose, to see that the crash tests notice: an operation whose beginning
+ * is not logged.
+ */
+#ifndef DVSM_HEAP_BREAK_OP
+#define DVSM_HEAP_BREAK_OP	-1
+#endif
+
 /* All that was written to the log before is there before the state; so is all that was exchanged. */
 static inline void dvsm_lane_begin(const struct dvsm_hold *hold, uint32_t op, uint32_t cursor)
 {
 	uint64_t seq = (dvsm_state_seq(dvsm_lane_state(hold)) + 1) & DVSM_SEQ_MASK;
 
+	if ((int)op == DVSM_HEAP_BREAK_OP)
+		op = DVSM_OP_IDLE;
 	atomic_store_explicit(&hold->lane->state, dvsm_state_make(op, cursor, seq),
 			      memory_order_release);
 	atomic_signal_fence(memory_order_seq_cst);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 # The demo program on texts made to break it: TAP. Usage: wordcount_test.sh PROGRAM [OPTION...]
-# shellcheck disable=SC2317  # checks are called by name
+# shellcheck disable=SC2016,SC2317  # checks are called by name
 set -u
 
 program=${1:-build/libdvsm/examples/wordcount}
@@ -75,6 +75,21 @@ check "pipe_agrees_on_everything" count --verify=pipe -w 2 "$@" "$work/text"
 check "populated_first" count --verify=sort -P "$@" "$work/text"
 expected="4 KiB  *16\|counted .*, 0.0 MiB"
 check "the_size_limit_cuts_the_last_file" says -s 1000 --verify=sort "$@" "$work/text/one-long-word"
+
+# Nothing but two words, so that all workers add to the same counts all the time.
+yes 'hot hotter' | head -c 6000000 >"$work/hot"
+check "no_count_is_lost_when_all_add_to_the_same_word" count --verify=sort -w 4 "$@" "$work/hot"
+
+# A uniq that counts one too many, and one that forgets a word.
+mkdir "$work/bin"
+path=$PATH
+printf '#!/bin/sh\nPATH=%s\nuniq "$@" | sed "3s/ 1 / 2 /"\n' "$path" >"$work/bin/uniq"
+chmod +x "$work/bin/uniq"
+PATH=$work/bin:$path
+check "a_count_that_differs_is_a_mismatch" exits 1 --verify=pipe "$@" "$work/text/small"
+printf '#!/bin/sh\nPATH=%s\nuniq "$@" | sed "\$d"\n' "$path" >"$work/bin/uniq"
+check "a_word_that_is_missing_is_a_mismatch" exits 1 --verify=pipe "$@" "$work/text/small"
+PATH=$path
 
 check "unknown_options_are_an_error" exits 2 --no-such-option
 check "unknown_backends_are_an_error" exits 2 -b diskette "$work/text/small"

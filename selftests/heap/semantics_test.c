@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What C17 and POSIX.1-2024 say of the malloc family, on the default heap; and what free() promises beyond. */
+#include <stdint.h>
+
+#include "heap_test.h"
+#include <kselftest_harness.h>
+
+#define ALIGNED(address, to) (((uintptr_t)(address) & ((to) - 1)) == 0)
+
+/* Sizes around every class and slab boundary. */
+static size_t next_size(size_t size)
+{
+	return size < 4096 ? size + 1 : size < (1UL << 20) ? size + size / 17 : size + size / 5;
+}
+
+static bool is_filled(const unsigned char *block, size_t size, unsigned char value)
+{
+	size_t i;
+
+	for (i = 0; i < size; i += size > 65536 ? 509 : 1)
+		if (block[i] != value)
+			return false;
+	return !size || block[size - 1] == value;
+}
+
+TEST(every_size_is_aligned_to_16_and_usable)
+{
+	unsigned char *block;
+	size_t size;
+
+	for (size = 0; size < 64 * MIB; size = next_size(size)) {
+		block = dvsm_malloc(size);
+		ASSERT_NE(NULL, block);
+		ASSERT_TRUE(ALIGNED(block, 16)) TH_LOG("size %zu", size);
+		ASSERT_GE(dvsm_malloc_usable_size(block), size);
+		memset(block, 0xa5, dvsm_malloc_usable_size(block));
+		dvsm_free(block);
+	}
+	ASSERT_EQ(0, dvsm_heap_check(dvsm_heap_default(), 2));
+}
+
+TEST(size_classes_waste_an_eighth_at_most)
+{
+	unsigned char *block;
+	size_t size, usable;
+
+	for (size = 129; size < 1900000; size = next_size(size)) {
+		block = dvsm_malloc(size);
+		usable = dvsm_malloc_usable_size(block);
+		ASSERT_LE(usable - size, size / 8 + 1) TH_LOG("size %zu has %zu", size, usable);
+		dvsm_free(block);
+	}
+}
+
+TEST(blocks_do_not_overlap)
+{
+	enum { NR = 20000 };
+	static unsigned char *blocks[NR];
+	static size_t sizes[NR];
+	uint64_t seed = 1;
+	int i, round;
+
+	for (round = 0; round < 3; round++) {
+		for (i = 0; i < NR; i++) {
+			if (blocks[i] && random_next(&seed) % 2) {
+				ASSERT_TRUE(is_filled(blocks[i], sizes[i], (unsigned char)i));
+				dvsm_free(blocks[i]);
+				blocks[i] = NULL;
+			}
+			if (!blocks[i]) {
+				sizes[i] = random_next(&seed) % (i % 100 ? 2000 : 200000);
+				blocks[i] = dvsm_malloc(sizes[i]);
+				ASSERT_NE(NULL, blocks[i]);
+				memset(blocks[i], (unsigned char)i, sizes[i]);
+			}
+		}
+	}
+	for (i = 0; i < NR; i++) {
+		ASSERT_TRUE(is_filled(blocks[i], sizes[i], (unsigned char)i));
+		dvsm_free(blocks[i]);
+	}
+	ASSERT_EQ(0, dvsm_heap_check(dvsm_heap_default(), 2));
+	ASSERT_EQ(0, live_blocks(dvsm_heap_default()));
+}
+
+TEST(zero_sizes_give_distinct_blocks)
+{
+	void *first = dvsm_malloc(0), *second = dvsm_malloc(0), *third = dvsm_calloc(0, 7);
+
+	EXPECT_NE(NULL, first);
+	EXPECT_NE(NULL, second);
+	EXPECT_NE(NULL, third);
+	EXPECT_NE(first, second);
+	EXPECT_NE(second, third);
+	dvsm_free(first);
+	dvsm_free(second);
+	dvsm_free(third);
+	dvsm_free(NULL);
+}
+
+TEST(too_much_is_ENOMEM)
+{
+	volatile size_t half = SIZE_MAX / 2, most = SIZE_MAX, beyond = (size_t)PTRDIFF_MAX + 1;
+	void *block = dvsm_malloc(10);
+
+	errno = 0;
+	EXPECT_EQ(NULL, dvsm_malloc(most));
+	EXPECT_EQ(ENOMEM, errno);
+	errno = 0;
+	EXPECT_EQ(NULL, dvsm_malloc(beyond));
+	EXPECT_EQ(ENOMEM, errno);
+	errno = 0;
+	EXPECT_EQ(NULL, dvsm_calloc(half, 3));
+	EXPECT_EQ(ENOMEM, errno);
+	errno = 0;
+	EXPECT_EQ(NULL, dvsm_realloc(block, most));
+	EXPECT_EQ(ENOMEM, errno);
+	errno = 0;
+	EXPECT_EQ(NULL, dvsm_reallocarray(block, half, 3));
+	EXPECT_EQ(ENOMEM, errno);
+	errno = 0;
+	EXPECT_EQ(NULL, dvsm_aligned_alloc(4096, most - 100));
+	EXPECT_EQ(ENOMEM, errno);
+	errno = 0;
+	EXPECT_EQ(NULL, dvsm_malloc(2UL << 40));
+	EXPECT_EQ(ENOMEM, errno);
+	dvsm_free(block);
+}
+
+TEST(calloc_zeroes_what_was_used)
+{
+	unsigned char *block;
+	size_t size;
+
+	for (size = 1; size < 16 * MIB; size = size * 3 + 1) {
+		block = dvsm_malloc(size);
+		memset(block, 0xff, size);
+		dvsm_free(block);
+		block = dvsm_calloc(1, size);
+		ASSERT_TRUE(is_filled(block, size, 0)) TH_LOG("size %zu", size);
+		dvsm_free(block);
+	}
+}
+
+TEST(realloc_keeps_contents)
+{
+	uint64_t seed = 7;
+	unsigned char *block = NULL;
+	size_t size = 0, wanted;
+	int i;
+
+	for (i = 0; i < 2000; i++) {
+		wanted = 1 + random_next(&seed) % (1U << random_next(&seed) % 24);
+		block = dvsm_realloc(block, wanted);
+		ASSERT_NE(NULL, block);
+		ASSERT_TRUE(is_filled(block, size < wanted ? size : wanted, 0x5a))
+			TH_LOG("from %zu to %zu", size, wanted);
+		memset(block, 0x5a, wanted);
+		size = wanted;
+	}
+	dvsm_free(block);
+	ASSERT_EQ(0, dvsm_heap_check(dvsm_heap_default(), 2));
+}
+
+TEST(realloc_to_0_gives_a_block)
+{
+	void *block = dvsm_malloc(100);
+
+	block = dvsm_realloc(block, 0);
+	EXPECT_NE(NULL, block);
+	dvsm_free(block);
+}
+
+TEST(alignments)
+{
+	size_t alignment, size;
+	void *block;
+
+	for (alignment = 1; alignment <= 64 * MIB; alignment *= 2) {
+		for (size = 1; size <= 4 * MIB; size = size * 5 + 3) {
+			block = dvsm_aligned_alloc(alignment, size);
+			if (!block && alignment > 2 * MIB)
+				continue;
+			ASSERT_NE(NULL, block) TH_LOG("%zu at %zu", size, alignment);
+			ASSERT_TRUE(ALIGNED(block, alignment));
+			ASSERT_GE(dvsm_malloc_usable_size(block), size);
+			memset(block, 1, size);
+			dvsm_free(block);
+		}
+	}
+	errno = 0;
+	EXPECT_EQ(NULL, dvsm_aligned_alloc(24, 48));
+	EXPECT_EQ(EINVAL, errno);
+	errno = 0;
+	EXPECT_EQ(NULL, dvsm_aligned_alloc(0, 48));
+	EXPECT_EQ(EINVAL, errno);
+}
+
+TEST(posix_memalign_returns_its_error)
+{
+	void *block = (void *)1;
+
+	errno = 77;
+	EXPECT_EQ(EINVAL, dvsm_posix_memalign(&block, 4, 10));
+	EXPECT_EQ(EINVAL, dvsm_posix_memalign(&block, 24, 10));
+	EXPECT_EQ(EINVAL, dvsm_posix_memalign(&block, 0, 10));
+	EXPECT_EQ(ENOMEM, dvsm_posix_memalign(&block, 8, SIZE_MAX));
+	EXPECT_EQ((void *)1, block);
+	EXPECT_EQ(77, errno);
+	EXPECT_EQ(0, dvsm_posix_memalign(&block, 4096, 10));
+	EXPECT_TRUE(ALIGNED(block, 4096));
+	EXPECT_EQ(77, errno);
+	dvsm_free(block);
+}
+
+TEST(free_keeps_errno)
+{
+	size_t size;
+	int i;
+
+	for (size = 1; size < 16 * MIB; size = size * 4 + 1) {
+		void *blocks[40];
+
+		for (i = 0; i < 40; i++)
+			blocks[i] = dvsm_malloc(size);
+		for (i = 0; i < 40; i++) {
+			errno = 42;
+			dvsm_free(blocks[i]);
+			ASSERT_EQ(42, errno) TH_LOG("size %zu", size);
+		}
+	}
+}
+
+static void *free_it(void *block)
+{
+	dvsm_free(block);
+	return dvsm_malloc(333);
+}
+
+TEST(threads_may_free_each_others_blocks_and_die)
+{
+	pthread_t thread;
+	void *block;
+	int i;
+
+	for (i = 0; i < 300; i++) {
+		ASSERT_EQ(0, pthread_create(&thread, NULL, free_it, dvsm_malloc(333)));
+		ASSERT_EQ(0, pthread_join(thread, &block));
+		dvsm_free(block);
+	}
+	ASSERT_EQ(0, dvsm_heap_check(dvsm_heap_default(), 2));
+	ASSERT_EQ(0, live_blocks(dvsm_heap_default()));
+}
+
+static _Atomic bool stop;
+
+static void *churn(void *context)
+{
+	void *blocks[64] = { 0 };
+	uint64_t seed = (uintptr_t)&blocks;
+	int i;
+
+	(void)context;
+	while (!atomic_load(&stop)) {
+		i = (int)(random_next(&seed) % 64);
+		dvsm_free(blocks[i]);
+		blocks[i] = dvsm_malloc(random_next(&seed) % 5000);
+	}
+	for (i = 0; i < 64; i++)
+		dvsm_free(blocks[i]);
+	return NULL;
+}
+
+/* Children of a program whose other threads are anywhere: they share the heap, and must not wait for anybody. */
+TEST(fork_at_any_moment)
+{
+	double end = seconds() + 2;
+	pthread_t threads[3];
+	void *block;
+	pid_t pid;
+	int i;
+
+	dvsm_free(dvsm_malloc(1));
+	for (i = 0; i < 3; i++)
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, churn, NULL));
+	while (seconds() < end) {
+		block = dvsm_malloc(1000);
+		pid = child_begin();
+		if (!pid) {
+			alarm(20);
+			dvsm_free(block);
+			for (i = 0; i < 300; i++)
+				dvsm_free(dvsm_malloc((size_t)i * 50));
+			_exit(0);
+		}
+		ASSERT_EQ(0, child_end(pid));
+	}
+	atomic_store(&stop, true);
+	for (i = 0; i < 3; i++)
+		pthread_join(threads[i], NULL);
+	ASSERT_EQ(0, dvsm_heap_check(dvsm_heap_default(), 2));
+	ASSERT_EQ(0, live_blocks(dvsm_heap_default()));
+}
+
+TEST(descendants_share_the_default_heap)
+{
+	long *block = dvsm_malloc(sizeof(*block)), **other = dvsm_malloc(sizeof(*other));
+	pid_t pid;
+
+	*block = 1;
+	pid = child_begin();
+	if (!pid) {
+		*block = 2;
+		*other = dvsm_malloc(sizeof(long));
+		**other = 3;
+		_exit(0);
+	}
+	ASSERT_EQ(0, child_end(pid));
+	EXPECT_EQ(2, *block);
+	EXPECT_EQ(3, **other);
+	dvsm_free(*other);
+	dvsm_free(other);
+	dvsm_free(block);
+}
+
+TEST(memory_comes_back)
+{
+	struct dvsm_heap_stats stats = { .size = sizeof(stats) };
+	struct dvsm_heap *heap = heap_of(2 * GIB);
+	enum { NR = 200000 };
+	static void *blocks[NR];
+	int i;
+
+	for (i = 0; i < NR; i++)
+		blocks[i] = dvsm_heap_malloc(heap, 1000);
+	for (i = 0; i < NR; i++)
+		dvsm_heap_free(heap, blocks[i]);
+	ASSERT_EQ(0, dvsm_heap_stats(heap, &stats));
+	/* Without being asked: what is retained, and little else. */
+	EXPECT_LE(stats.out_retained + stats.out_chunks, 60 * MIB);
+	EXPECT_EQ(0, stats.out_live_blocks);
+	dvsm_heap_trim(heap, 0);
+	ASSERT_EQ(0, dvsm_heap_stats(heap, &stats));
+	EXPECT_LE(stats.out_chunks, 4 * MIB);
+	EXPECT_EQ(0, stats.out_retained);
+	ASSERT_EQ(0, dvsm_heap_check(heap, 2));
+	dvsm_heap_destroy(heap);
+}
+
+TEST(a_full_heap_says_ENOMEM_and_recovers)
+{
+	struct dvsm_heap *heap = heap_of(64 * MIB);
+	enum { NR = 2000 };
+	static void *blocks[NR];
+	int nr, round;
+
+	for (round = 0; round < 3; round++) {
+		for (nr = 0; nr < NR; nr++) {
+			errno = 0;
+			blocks[nr] = dvsm_heap_malloc(heap, 100000);
+			if (!blocks[nr])
+				break;
+		}
+		ASSERT_EQ(ENOMEM, errno);
+		ASSERT_GT(nr, 400);
+		while (nr)
+			dvsm_heap_free(heap, blocks[--nr]);
+		ASSERT_EQ(0, dvsm_heap_check(heap, 2));
+	}
+	dvsm_heap_destroy(heap);
+}
+
+TEST_HARNESS_MAIN

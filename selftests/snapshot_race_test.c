@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Snapshots while others write, fault, discard and close.
+ *
+ * A writer counts in pairs: it adds 1 to the first word of a pair, then to the
+ * second, on page after page. So at every moment first - second is 0 or 1, on all
+ * pages the first words differ by 1 at most, and both only grow. A snapshot that is
+ * one moment shows that, and shows it again when it is looked at later.
+ *
+ * With "delay_us" the module sleeps between a fault's last look at who shares the
+ * folio and its mapping: the gap through which a write could slip.
+ */
+#include "snapshot.h"
+
+#define NR_CHUNKS	3
+#define LENGTH		(NR_CHUNKS * CHUNK)
+#define STRIDE		(64 * PAGE)
+#define NR_PAIRS	(LENGTH / STRIDE)
+#define NR_WRITERS	3
+
+struct pair {
+	volatile uint64_t first;
+	volatile uint64_t second;
+};
+
+FIXTURE(snapshot_race)
+{
+	int dev;
+	int fd;
+	char *map;
+	volatile int *stop;
+};
+
+FIXTURE_VARIANT(snapshot_race)
+{
+	unsigned int delay_us;
+	unsigned int seconds;
+};
+
+FIXTURE_VARIANT_ADD(snapshot_race, plain)
+{
+	.delay_us = 0,
+	.seconds = 6,
+};
+
+FIXTURE_VARIANT_ADD(snapshot_race, with_delayed_faults)
+{
+	.delay_us = 500,
+	.seconds = 6,
+};
+
+static int set_delay(unsigned int us)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", us);
+	return write_text("/sys/kernel/debug/dvsm/delay_us", text);
+}
+
+FIXTURE_SETUP(snapshot_race)
+{
+	OPEN_DEVICE_OR_SKIP(self->dev);
+	self->fd = region_create(self->dev, LENGTH, 0);
+	ASSERT_LE(0, self->fd);
+	self->map = region_map(self->fd, LENGTH, 0);
+	ASSERT_NE(MAP_FAILED, self->map);
+	self->stop = share_anonymous(PAGE);
+	ASSERT_EQ(0, set_delay(variant->delay_us));
+}
+
+FIXTURE_TEARDOWN_PARENT(snapshot_race)
+{
+	EXPECT_EQ(0, set_delay(0));
+	EXPECT_NO_LEAK();
+}
+
+static struct pair *pair_at(char *map, unsigned int writer, size_t i)
+{
+	return (struct pair *)(map + i * STRIDE + writer * PAGE);
+}
+
+static void count_in_pairs(char *map, unsigned int writer, volatile int *stop)
+{
+	while (!*stop)
+		for (size_t i = 0; i < NR_PAIRS; i++) {
+			struct pair *pair = pair_at(map, writer, i);
+
+			pair->first++;
+			__atomic_thread_fence(__ATOMIC_SEQ_CST);
+			pair->second++;
+		}
+}
+
+/* What is wrong with one writer's pairs, or NULL. @sum gets the total of all. */
+static const char *look(char *map, unsigned int writer, uint64_t *sum)
+{
+	uint64_t most = 0, least = UINT64_MAX;
+
+	for (size_t i = 0; i < NR_PAIRS; i++) {
+		struct pair *pair = pair_at(map, writer, i);
+		uint64_t second = pair->second, first = pair->first;
+
+		if (first - second > 1)
+			return "a pair was torn";
+		most = first > most ? first : most;
+		least = first < least ? first : least;
+		*sum += first + second;
+	}
+	return most - least > 1 ? "pages are of different moments" : NULL;
+}
+
+static const char *look_at_all(char *map, uint64_t *sum)
+{
+	const char *wrong = NULL;
+
+	*sum = 0;
+	for (unsigned int writer = 0; writer < NR_WRITERS && !wrong; writer++)
+		wrong = look(map, writer, sum);
+	return wrong;
+}
+
+TEST_F(snapshot_race, every_snapshot_is_one_moment_and_never_changes)
+{
+	unsigned long end = clock_ms() + variant->seconds * 1000, nr = 0;
+	pid_t writers[NR_WRITERS];
+	uint64_t last = 0, sum, again;
+	const char *wrong;
+
+	for (unsigned int i = 0; i < NR_WRITERS; i++) {
+		writers[i] = child_start();
+		if (!writers[i]) {
+			count_in_pairs(self->map, i, self->stop);
+			_exit(0);
+		}
+	}
+	while (clock_ms() < end) {
+		int s = snapshot_take(self->fd);
+		char *map;
+
+		ASSERT_LE(0, s) TH_LOG("%s", strerror(-s));
+		map = region_map(s, LENGTH, 0);
+		ASSERT_NE(MAP_FAILED, map);
+		wrong = look_at_all(map, &sum);
+		ASSERT_EQ(NULL, wrong) TH_LOG("snapshot %lu: %s", nr, wrong);
+		ASSERT_LE(last, sum);
+		wrong = look_at_all(map, &again);
+		ASSERT_EQ(NULL, wrong) TH_LOG("snapshot %lu: %s", nr, wrong);
+		ASSERT_EQ(sum, again) TH_LOG("snapshot %lu has changed", nr);
+		last = sum;
+		munmap(map, LENGTH);
+		close(s);
+		nr++;
+	}
+	*self->stop = 1;
+	for (unsigned int i = 0; i < NR_WRITERS; i++)
+		EXPECT_EQ(0, child_wait(writers[i]));
+	EXPECT_EQ(NULL, look_at_all(self->map, &sum));
+	EXPECT_LT(3, nr);
+	EXPECT_LT(0, last);
+}
+
+/* No write of the live side is lost, whoever breaks away from whom. */
+TEST_F(snapshot_race, no_write_is_lost)
+{
+	unsigned long end = clock_ms() + variant->seconds * 1000;
+	uint64_t *done = share_anonymous(PAGE);
+	pid_t writers[NR_WRITERS];
+	int s[2] = { -1, -1 };
+	char *maps[2] = {};
+
+	for (unsigned int i = 0; i < NR_WRITERS; i++) {
+		writers[i] = child_start();
+		if (!writers[i]) {
+			uint64_t *word = (uint64_t *)(self->map + CHUNK * i % LENGTH + 64);
+
+			while (!*self->stop) {
+				__atomic_fetch_add(word, 1, __ATOMIC_SEQ_CST);
+				done[i]++;
+			}
+			_exit(0);
+		}
+	}
+	for (unsigned int nr = 0; clock_ms() < end; nr++) {
+		unsigned int at = nr % 2;
+
+		if (s[at] >= 0) {
+			munmap(maps[at], LENGTH);
+			close(s[at]);
+		}
+		s[at] = snapshot_take(nr % 3 && s[!at] >= 0 ? s[!at] : self->fd);
+		ASSERT_LE(0, s[at]);
+		maps[at] = region_map(s[at], LENGTH, 0);
+		maps[at][nr * 4096 % LENGTH] = nr;
+	}
+	*self->stop = 1;
+	for (unsigned int i = 0; i < NR_WRITERS; i++) {
+		EXPECT_EQ(0, child_wait(writers[i]));
+		EXPECT_EQ(done[i], *(uint64_t *)(self->map + CHUNK * i % LENGTH + 64));
+	}
+}
+
+/* Everything that changes who shares what, against faults on all sides. */
+TEST_F(snapshot_race, storm_of_commands_and_faults_ends_well)
+{
+	unsigned long end = clock_ms() + variant->seconds * 1000;
+	int s = snapshot_take(self->fd);
+	char *map = region_map(s, LENGTH, 0);
+	pid_t pids[4];
+
+	ASSERT_NE(MAP_FAILED, map);
+	for (unsigned int i = 0; i < 4; i++) {
+		pids[i] = child_start();
+		if (pids[i])
+			continue;
+		for (unsigned int nr = i; clock_ms() < end; nr += 7) {
+			size_t at = nr * 4096UL * 37 % LENGTH;
+			struct dvsm_snapshot_merge merge;
+			uint64_t unshared;
+			int t;
+
+			switch (i) {
+			case 0:
+				(nr & 1 ? map : self->map)[at] = nr;
+				break;
+			case 1:
+				(void)*(volatile char *)((nr & 1 ? map : self->map) + at);
+				break;
+			case 2:
+				if (nr % 3 == 0)
+					region_discard(nr & 1 ? s : self->fd,
+						       at & ~(CHUNK - 1), CHUNK, NULL);
+				else if (nr % 3 == 1)
+					snapshot_restore(self->fd, s);
+				else
+					snapshot_merge(self->fd, s, DVSM_MERGE_F_SNAPSHOT_WINS,
+						       &merge);
+				break;
+			default:
+				t = snapshot_take(nr & 1 ? s : self->fd);
+				if (t < 0)
+					_exit(1);
+				if (nr % 3)
+					region_unshare(t, 0, CHUNK, &unshared);
+				close(t);
+			}
+		}
+		_exit(0);
+	}
+	for (unsigned int i = 0; i < 4; i++)
+		EXPECT_EQ(0, child_wait(pids[i]));
+}
+
+/* The parent goes while others read and write what they share with it. */
+TEST_F(snapshot_race, parent_may_be_closed_while_its_snapshots_are_used)
+{
+	unsigned long end = clock_ms() + variant->seconds * 1000 / 2;
+
+	while (clock_ms() < end) {
+		int fd = region_create(self->dev, LENGTH, 0), s;
+		char *map = region_map(fd, LENGTH, 0), *copy;
+		pid_t pid;
+
+		stamp(map, LENGTH, 5);
+		s = snapshot_take(fd);
+		ASSERT_LE(0, s);
+		copy = region_map(s, LENGTH, 0);
+		pid = child_start();
+		if (!pid) {
+			munmap(map, LENGTH);
+			close(fd);
+			copy[PAGE / 2] = 'c';
+			_exit(stamps_wrong(copy, LENGTH, 5) != 0);
+		}
+		munmap(map, LENGTH);
+		close(fd);
+		EXPECT_EQ(0, stamps_wrong(copy, LENGTH, 5));
+		EXPECT_EQ(0, child_wait(pid));
+		munmap(copy, LENGTH);
+		close(s);
+	}
+}
+
+TEST_HARNESS_MAIN
