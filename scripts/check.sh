@@ -267,7 +267,10 @@ fi
 # With a cold cache this takes all cores for some ten minutes.
 ! wanted vm-debug || "$vm/kernel.sh" debug >/dev/null
 
-trap 'trap - TERM; kill $(jobs -p) 2>/dev/null' EXIT
+# Each job in a process group of its own, so that all of it can be ended.
+set -m
+trap 'for job in $(jobs -p); do kill -- "-$job" 2>/dev/null; done' EXIT
+trap 'exit 130' INT TERM HUP
 for job in "${jobs[@]}"; do
 	while [ "$(jobs -rp | wc -l)" -ge 2 ]; do
 		wait -n || true

@@ -40,6 +40,7 @@ fetch()
 newest_cached() { find "$cache" -mindepth 1 -maxdepth 1 -type d -name "$1-*" 2>/dev/null | sort -V | tail -n 1; }
 
 # make_once KEY FUNCTION ARGUMENTS...: runs FUNCTION with a new folder as its last argument, which then becomes cache/KEY
+build_pid=''
 make_once()
 {
 	local key=$1 work
@@ -51,7 +52,7 @@ make_once()
 	flock 9
 	if [ ! -d "$final" ]; then
 		work=$(mktemp -d "$cache/.tmp.XXXXXX")
-		trap 'rm -rf "$work"' EXIT
+		trap '[ -z "$build_pid" ] || kill -- "-$build_pid" 2>/dev/null || true; rm -rf "$work"' EXIT
 		trap 'exit 130' INT TERM HUP
 		"$@" "$work"
 		chmod 755 "$work"
@@ -118,8 +119,14 @@ make_built()
 
 	say "building the $kind kernel from Debian's source $source_version; some 12 minutes on two cores; log: $log"
 	echo "$config" >"$work/fragment"
-	"$here/build-kernel.sh" "$source_tarball" "$work/fragment" "$work" >"$log" 2>&1 ||
+	# In the background and a process group of its own: a trap runs at once, and ends all of the build.
+	set -m
+	"$here/build-kernel.sh" "$source_tarball" "$work/fragment" "$work" >"$log" 2>&1 9>&- &
+	build_pid=$!
+	set +m
+	wait "$build_pid" ||
 		{ tail -n 30 "$log" >&2; die "building the $kind kernel failed"; }
+	build_pid=''
 	say "built the $kind kernel in $((SECONDS - start)) s"
 }
 
