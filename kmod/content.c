@@ -132,9 +132,13 @@ struct folio *dvsm_content_peek(struct dvsm_region *region, pgoff_t index)
  */
 u64 dvsm_content_next_chunk(struct dvsm_region *region, u64 chunk)
 {
-	pgoff_t own = dvsm_store_next(region, chunk << DVSM_CHUNK_ORDER);
 	unsigned long linked = chunk;
+	pgoff_t own;
 
+	/* Most chunks that are asked for are there, and the next one after them. */
+	if (xa_load(&region->links, chunk))
+		return chunk;
+	own = dvsm_store_next(region, chunk << DVSM_CHUNK_ORDER);
 	if (!xa_find(&region->links, &linked, ULONG_MAX, XA_PRESENT))
 		linked = ULONG_MAX;
 	if (own >= region->nr_pages)

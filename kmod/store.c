@@ -264,11 +264,22 @@ bool dvsm_store_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
 	return stop;
 }
 
+/* dvsm_store_walk() of one chunk; quick where that is one folio. */
 static bool dvsm_store_walk_chunk(struct dvsm_region *region, u64 chunk,
 				  bool (*fn)(struct folio *folio, void *arg), void *arg)
 {
 	pgoff_t start = chunk << DVSM_CHUNK_ORDER;
+	struct folio *folio = filemap_get_folio(region->inode->i_mapping, start);
+	bool huge, stop = false;
 
+	if (!IS_ERR(folio)) {
+		huge = folio_order(folio) == DVSM_CHUNK_ORDER;
+		if (huge)
+			stop = fn(folio, arg);
+		folio_put(folio);
+		if (huge)
+			return stop;
+	}
 	return dvsm_store_walk(region, start, start + DVSM_CHUNK_PAGES, fn, arg);
 }
 
