@@ -59,7 +59,7 @@ int dvsm_backend_choose(uint32_t backend)
 	}
 	fd = dvsm_device_open();
 	if (fd < 0) {
-		dvsm_debug("dvsm: %s: %s; using memfd\n", DVSM_DEVICE_PATH, strerror(-fd));
+		dvsm_debug("dvsm: %s: %s; using memfd\n", DVSM_DEVICE_PATH, strerrordesc_np(-fd));
 		return DVSM_BACKEND_MEMFD;
 	}
 	close(fd);
@@ -78,7 +78,7 @@ int dvsm_backend_create(struct dvsm_region *region)
 	error = region->ops->create(region);
 	dvsm_debug("dvsm: region of %llu bytes on %s: %s\n",
 		   (unsigned long long)region->length, dvsm_backend_name(region->backend),
-		   error ? strerror(-error) : "made");
+		   error ? strerrordesc_np(-error) : "made");
 	return error;
 }
 

@@ -177,6 +177,8 @@ static void dvsm_heap_watch_fork(struct dvsm_heap *heap)
 {
 	static _Atomic int registered;
 
+	if (!(heap->flags & DVSM_HEAP_F_PRIVATE))
+		return;
 	heap->next = __atomic_load_n(&dvsm_private_heaps, __ATOMIC_RELAXED);
 	while (!__atomic_compare_exchange_n(&dvsm_private_heaps, &heap->next, heap, false,
 					    __ATOMIC_RELEASE, __ATOMIC_RELAXED))
@@ -243,8 +245,6 @@ int dvsm_heap_init(struct dvsm_heap *heap, struct dvsm_region *region,
 		     error && size >= 16 * DVSM_HEAP_SIZE_MIN; size /= 4)
 			error = dvsm_heap_try(heap, region, size, options);
 	}
-	if (!error && (options->flags & DVSM_HEAP_F_PRIVATE))
-		dvsm_heap_watch_fork(heap);
 	return error;
 }
 
@@ -277,8 +277,10 @@ static struct dvsm_heap *dvsm_heap_new(struct dvsm_region *region,
 	if (!heap)
 		return NULL;
 	error = dvsm_heap_init(heap, region, options);
-	if (!error)
+	if (!error) {
+		dvsm_heap_watch_fork(heap);
 		return heap;
+	}
 	munmap(heap, DVSM_PAGE_SIZE);
 	return dvsm_fail_null(error);
 }
@@ -419,6 +421,8 @@ struct dvsm_heap *dvsm_heap_default(void)
 			atomic_store(&dvsm_default_state, !error);
 			if (error)
 				return dvsm_fail_null(error);
+			/* Now, as it may allocate. */
+			dvsm_heap_watch_fork(&dvsm_default_heap);
 		}
 		state = atomic_load_explicit(&dvsm_default_state, memory_order_acquire);
 	}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * libdvsm-malloc.so: the malloc family of programs that know nothing of dvsm, by LD_PRELOAD.
+ *
+ * DVSM_MALLOC_FORK=copy (the default): the heap is memory of the process's own, so fork() copies it, as
+ * programs expect. Copying needs no backend: the kernel makes it at the very moment of the fork, and the child's
+ * first act is to finish, in its copy, what the parent's other threads were in the middle of.
+ * DVSM_MALLOC_FORK=share: parent and children have one heap, on the best backend that there is.
+ *
+ * The heap's memory is found by its address; a program may close every descriptor that it has.
+ */
+#include <errno.h>
+#include <malloc.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../heap_backing.h"
+#include "../heap_fast.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* The heap's flags must be known before its first use, which is before any constructor of ours. */
+static __attribute__((noinline)) struct dvsm_heap *heap_first(void)
+{
+	const char *fork_means;
+
+	if (!atomic_load_explicit(&dvsm_default_heap.ready, memory_order_acquire)) {
+		fork_means = dvsm_getenv("DVSM_MALLOC_FORK");
+		dvsm_default_flags = fork_means && !strcmp(fork_means, "share") ? 0 :
+										  DVSM_HEAP_F_PRIVATE;
+	}
+	return dvsm_heap_default();
+}
+
+static inline bool heap_is_ready(void)
+{
+	return dvsm_default_small;
+}
+
+EXPORT void *malloc(size_t size)
+{
+	if (dvsm_unlikely(size >= dvsm_default_small)) {
+		if (!heap_is_ready() && !heap_first()) {
+			errno = ENOMEM;
+			return NULL;
+		}
+		return dvsm_malloc_large(&dvsm_default_heap, size);
+	}
+	return dvsm_malloc_small(&dvsm_default_heap, size);
+}
+
+EXPORT void free(void *address)
+{
+	dvsm_free_fast(&dvsm_default_heap, address);
+}
+
+EXPORT void cfree(void *address)
+{
+	dvsm_free_fast(&dvsm_default_heap, address);
+}
+
+/* The first call of a program may be any of these. */
+#define HEAP_OR(failure)					\
+	do {							\
+		if (!heap_is_ready() && !heap_first()) {	\
+			errno = ENOMEM;				\
+			return failure;				\
+		}						\
+	} while (0)
+
+EXPORT void *calloc(size_t nr, size_t size)
+{
+	HEAP_OR(NULL);
+	return dvsm_heap_calloc(&dvsm_default_heap, nr, size);
+}
+
+EXPORT void *realloc(void *address, size_t size)
+{
+	HEAP_OR(NULL);
+	/* As the C library that programs were written for has it. */
+	if (address && !size) {
+		free(address);
+		return NULL;
+	}
+	return dvsm_heap_realloc(&dvsm_default_heap, address, size);
+}
+
+EXPORT void *reallocarray(void *address, size_t nr, size_t size)
+{
+	size_t total;
+
+	if (__builtin_mul_overflow(nr, size, &total)) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return realloc(address, total);
+}
+
+EXPORT void *aligned_alloc(size_t alignment, size_t size)
+{
+	HEAP_OR(NULL);
+	return dvsm_heap_aligned_alloc(&dvsm_default_heap, alignment, size);
+}
+
+/* Rounds alignments up to a power of two, as the C library's does. */
+EXPORT void *memalign(size_t alignment, size_t size)
+{
+	HEAP_OR(NULL);
+	if (alignment & (alignment - 1))
+		alignment = alignment > SIZE_MAX / 2 ? 0 : 1UL << (64 - __builtin_clzl(alignment));
+	return dvsm_heap_aligned_alloc(&dvsm_default_heap, alignment ? alignment : 16, size);
+}
+
+EXPORT int posix_memalign(void **address, size_t alignment, size_t size)
+{
+	HEAP_OR(ENOMEM);
+	return dvsm_posix_memalign(address, alignment, size);
+}
+
+EXPORT void *valloc(size_t size)
+{
+	HEAP_OR(NULL);
+	return dvsm_heap_aligned_alloc(&dvsm_default_heap, DVSM_PAGE_SIZE, size);
+}
+
+EXPORT void *pvalloc(size_t size)
+{
+	HEAP_OR(NULL);
+	if (size > PTRDIFF_MAX) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return dvsm_heap_aligned_alloc(&dvsm_default_heap, DVSM_PAGE_SIZE,
+				       dvsm_align_up(size ? size : 1, DVSM_PAGE_SIZE));
+}
+
+EXPORT size_t malloc_usable_size(void *address)
+{
+	return address ? dvsm_heap_usable_size(&dvsm_default_heap, address) : 0;
+}
+
+EXPORT int malloc_trim(size_t keep)
+{
+	HEAP_OR(0);
+	return dvsm_heap_trim(&dvsm_default_heap, keep) > 0;
+}
+
+EXPORT int mallopt(int parameter, int value)
+{
+	(void)parameter;
+	(void)value;
+	return 1;
+}
+
+EXPORT struct mallinfo2 mallinfo2(void)
+{
+	struct dvsm_heap_stats stats = { .size = sizeof(stats) };
+	struct mallinfo2 info = { 0 };
+
+	HEAP_OR(info);
+	dvsm_heap_stats(&dvsm_default_heap, &stats);
+	info.arena = stats.out_chunks - stats.out_huge;
+	info.hblkhd = stats.out_huge;
+	info.uordblks = stats.out_live;
+	info.fordblks = stats.out_chunks - stats.out_live;
+	info.keepcost = stats.out_retained;
+	return info;
+}
+
+EXPORT struct mallinfo mallinfo(void)
+{
+	struct mallinfo2 info = mallinfo2();
+
+	return (struct mallinfo){
+		.arena = (int)info.arena, .hblkhd = (int)info.hblkhd,
+		.uordblks = (int)info.uordblks, .fordblks = (int)info.fordblks,
+		.keepcost = (int)info.keepcost,
+	};
+}
+
+EXPORT void malloc_stats(void)
+{
+	if (heap_is_ready())
+		dvsm_heap_print(&dvsm_default_heap, STDERR_FILENO);
+}
+
+EXPORT int malloc_info(int options, FILE *stream)
+{
+	if (options)
+		return EINVAL;
+	fflush(stream);
+	if (heap_is_ready())
+		dvsm_heap_print(&dvsm_default_heap, fileno(stream));
+	return 0;
+}
