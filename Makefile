@@ -39,8 +39,13 @@ endif
 lib:
 	+$(MAKE) -C $(top)/libdvsm O=$(BUILD)/libdvsm
 
-tests: lib
+# Folders of selftests/ with a Makefile of their own hold tests of the library.
+test_folders := $(notdir $(patsubst %/Makefile,%,$(wildcard $(top)/selftests/*/Makefile)))
+tests: lib $(test_folders:%=tests-%)
+	@rm -f $(BUILD)/selftests/TESTS	# it may list what somebody chose with TESTS=...
 	+$(MAKE) -C $(top)/selftests O=$(BUILD)/selftests
+tests-%: lib
+	+$(MAKE) -C $(top)/selftests/$* O=$(BUILD)/selftests/$* LIBO=$(BUILD)/libdvsm
 
 check:
 	$(top)/scripts/check.sh

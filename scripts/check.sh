@@ -172,14 +172,26 @@ read_tests()
 	END {
 		n = split(expected, programs, " ")
 		for (i = 1; i <= n; i++) {
-			program = programs[i]; sub(/.*\//, "", program)
+			program = programs[i]; sub(/.*(selftests|-sanitized)\//, "", program)
 			if (!ended[program]) result("fail", program (seen[program] ? ": began and did not end" : ": did not run"))
 		}
 	}' >&3
 }
 
 selftests() { sed "s|^|build/selftests/|" build/selftests/TESTS; }
-library_tests() { find build/selftests/lib -maxdepth 1 -name '*_test' 2>/dev/null | sort; }
+# Folders of selftests/ with a Makefile of their own: tests of the library, for the host and for the VM.
+folders() { for makefile in selftests/*/Makefile; do basename "$(dirname "$makefile")"; done; }
+library_tests() { for folder in $(folders); do find "build/selftests/$folder" -maxdepth 1 -name '*_test' | sort; done; }
+
+# Every *_test.c is among the programs that run.
+nothing_forgotten()
+{
+	local source test
+	nothing < <(find selftests -name '*_test.c' | while read -r source; do
+		test=build/${source%.c}
+		[[ " $* " == *" $test "* ]] || [[ " $* " == *" build/selftests/${test##*/} "* ]] || echo "$source does not run"
+	done)
+}
 
 job_vm()
 {
@@ -189,6 +201,7 @@ job_vm()
 	6.1) extra+=(--append init_on_alloc=0) ;;	# Debian zeroes every page otherwise, and hides who does not
 	esac
 	mapfile -t programs < <(selftests; library_tests)
+	claim "every test there is runs" nothing_forgotten "${programs[@]}"
 	[ ! -r selftests/vm-options ] || mapfile -t -O ${#extra[@]} extra < <(grep -v '^#' selftests/vm-options)
 	"$vm/run.sh" --kernel "$kernel" --nodes 2 --smp 4 --timeout $total --log "$out/vm-$kernel.console" "${extra[@]}" -- \
 		"$vm/run-tests.sh" $limit "${programs[@]}" >"$out/vm-$kernel.output" || status=$?
@@ -203,21 +216,23 @@ job_vm()
 job_host()
 {
 	local programs
-	mapfile -t programs < <(library_tests; ls selftests/lib/*_test.sh)
+	mapfile -t programs < <(library_tests; find selftests -name '*_test.sh')
 	"$vm/run-tests.sh" 300 "${programs[@]}" >"$out/host.output" || true
 	read_tests "${programs[@]}" <"$out/host.output"
 	claim "clang builds the library without a warning" make -s -C libdvsm CC=clang O="$out/libdvsm-clang"
+	claim "the heap's tests notice a heap that does not log what it does" \
+		make -s -C selftests/heap check-broken O="$top/build/selftests/heap" LIBO="$top/build/libdvsm"
 }
 
 job_host-sanitized()
 {
-	local programs sanitize=address,undefined
-	if ! make -s -C libdvsm SANITIZE=$sanitize O="$out/libdvsm-sanitized" ||
-		! make -s -C selftests/lib SANITIZE=$sanitize O="$out/lib-sanitized" LIBO="$out/libdvsm-sanitized"; then
+	local programs sanitize=address,undefined built=$out/host-sanitized
+	if ! make -s -C libdvsm SANITIZE=$sanitize O="$built/libdvsm" ||
+		! make -s -C selftests/lib SANITIZE=$sanitize O="$built/lib" LIBO="$built/libdvsm"; then
 		fail "the library and its tests build with -fsanitize=$sanitize"
 		return
 	fi
-	mapfile -t programs < <(find "$out/lib-sanitized" -maxdepth 1 -name '*_test' | sort)
+	mapfile -t programs < <(find "$built/lib" -maxdepth 1 -name '*_test' | sort)
 	ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1 \
 		"$vm/run-tests.sh" 600 "${programs[@]}" >"$out/host-sanitized.output" || true
 	read_tests "${programs[@]}" <"$out/host-sanitized.output"
@@ -261,8 +276,6 @@ for kind in kselftest 6.12 6.1; do
 done
 if wanted vm- || wanted host; then
 	make -s tests >"$out/build.log" 2>&1 || { tail -n 40 "$out/build.log" >&2; say "the library or the tests do not build"; exit 1; }
-	make -s -C selftests/lib O="$top/build/selftests/lib" LIBO="$top/build/libdvsm" >>"$out/build.log" 2>&1 ||
-		{ tail -n 40 "$out/build.log" >&2; say "the library's tests do not build"; exit 1; }
 fi
 # With a cold cache this takes all cores for some ten minutes.
 ! wanted vm-debug || "$vm/kernel.sh" debug >/dev/null

@@ -28,7 +28,8 @@ kernel_log()
 
 [ -z "$DVSM_VM" ] || dmesg -c >/dev/null
 for program; do
-	name=${program##*/}
+	name=${program##*selftests/}
+	name=${name##*-sanitized/}
 	echo "# RUN $name"
 	timeout -s KILL "$limit" "$program" 2>&1 </dev/null
 	status=$?
