@@ -45,11 +45,12 @@ static uint32_t dvsm_class_pages(size_t size)
 	return best;
 }
 
-static uint8_t dvsm_class_capacity(size_t size)
+/* 128 KiB of blocks, at least 4. */
+static uint32_t dvsm_class_capacity(size_t size)
 {
-	size_t capacity = (96UL << 10) / size;
+	size_t capacity = (128UL << 10) / size;
 
-	return capacity > DVSM_STACK_SLOTS ? DVSM_STACK_SLOTS : capacity < 4 ? 4 : (uint8_t)capacity;
+	return capacity > DVSM_STACK_SLOTS ? DVSM_STACK_SLOTS : capacity < 4 ? 4 : (uint32_t)capacity;
 }
 
 void dvsm_classes_init(struct dvsm_class *class)
@@ -60,10 +61,11 @@ void dvsm_classes_init(struct dvsm_class *class)
 	for (number = 1; number <= DVSM_CLASS_LAST; number++) {
 		size = dvsm_class_size(number);
 		class[number].size = (uint32_t)size;
-		class[number].nr_pages = (uint8_t)dvsm_class_pages(size);
+		class[number].nr_pages = dvsm_class_pages(size) & 63;
 		class[number].nr_blocks = (uint16_t)(((size_t)class[number].nr_pages <<
 						      DVSM_HEAP_PAGE_SHIFT) / size);
-		class[number].capacity = number <= DVSM_CLASS_CACHED ? dvsm_class_capacity(size) : 0;
+		class[number].capacity = number <= DVSM_CLASS_CACHED ?
+						 dvsm_class_capacity(size) & 1023 : 0;
 		class[number].reciprocal = ((1ULL << 42) + size - 1) / size;
 	}
 }

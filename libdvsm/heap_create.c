@@ -131,6 +131,9 @@ static int dvsm_heap_format(struct dvsm_heap *heap, struct dvsm_heap_header *hea
 	header->flags = options->flags;
 	header->retain = options->retain_none ? 0 : options->retain ? options->retain : 32UL << 20;
 	dvsm_layout(header);
+	/* Tables for all those CPUs, and nothing left for blocks? */
+	if (header->first_chunk + 2 > header->end_chunk)
+		return -EINVAL;
 	dvsm_classes_init(header->class);
 	error = dvsm_heap_view(heap, header, region);
 	if (error)

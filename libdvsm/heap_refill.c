@@ -88,14 +88,15 @@ static bool dvsm_push_batch(struct dvsm_hold *hold, uint32_t class)
 {
 	const struct dvsm_heap *heap = hold->heap;
 	uint32_t size = dvsm_heap_class(heap, class)->size;
-	uint32_t nr = 0, cpu, count, capacity, page, try;
+	uint32_t nr, at, cpu, count, capacity, page, try;
 	uint64_t blocks[64], mask, head, base;
 	struct dvsm_stack *stack;
 
 	base = heap->base + dvsm_slab_base(heap, hold->log->word, &page);
+	nr = (uint32_t)__builtin_popcountll(hold->log->mask);
 	/* Lowest block on top, so that a fresh slab is handed out upwards. */
-	for (mask = hold->log->mask; mask; mask &= ~(1ULL << (63 - __builtin_clzll(mask))))
-		blocks[nr++] = base + (63 - (uint32_t)__builtin_clzll(mask)) * (uint64_t)size;
+	for (at = nr, mask = hold->log->mask; mask; mask &= mask - 1)
+		blocks[--at] = base + (uint32_t)__builtin_ctzll(mask) * (uint64_t)size;
 	for (try = 0; try < DVSM_MOVE_TRIES; try++) {
 		cpu = dvsm_cpu_id(dvsm_rseq_offset);
 		if (cpu >= heap->nr_cpus)
@@ -194,6 +195,8 @@ uint64_t dvsm_refill(const struct dvsm_heap *heap, uint32_t class, int node, boo
 	if (cpu < heap->nr_cpus && !atomic_load_explicit(&dvsm_heap_cpu(heap, cpu)->closed,
 							 memory_order_relaxed))
 		more = dvsm_heap_class(heap, class)->capacity / 2U;
+	if (more > DVSM_BATCH)
+		more = DVSM_BATCH;
 	if (!dvsm_lane_acquire(heap, &hold))
 		return 0;
 	nr = more + 1 < 64 ? more + 1 : 64;
@@ -223,39 +226,60 @@ uint64_t dvsm_refill(const struct dvsm_heap *heap, uint32_t class, int node, boo
 	return block;
 }
 
+/* Groups that are being made, and where their words are in the log: by hash, 0 is none. */
+struct dvsm_grouping {
+	uint8_t table[256];
+	uint32_t nr, last;
+};
+
+static struct dvsm_group *dvsm_group_of(struct dvsm_log *log, struct dvsm_grouping *grouping,
+					uint64_t word)
+{
+	uint32_t slot;
+
+	/* Neighbours are often freed one after the other. */
+	if (grouping->nr && log->groups[grouping->last].word == word)
+		return &log->groups[grouping->last];
+	slot = (uint32_t)(word / sizeof(struct dvsm_word)) * 0x9e3779b1U >> 24;
+	while (grouping->table[slot] && log->groups[grouping->table[slot] - 1].word != word)
+		slot = (slot + 1) & 255;
+	if (!grouping->table[slot]) {
+		log->groups[grouping->nr] = (struct dvsm_group){ .word = word };
+		grouping->table[slot] = (uint8_t)++grouping->nr;
+	}
+	grouping->last = grouping->table[slot] - 1U;
+	return &log->groups[grouping->last];
+}
+
 /* log.blocks become log.groups: one for each word. */
 void dvsm_groups_make(struct dvsm_hold *hold)
 {
 	const struct dvsm_heap *heap = hold->heap;
 	struct dvsm_log *log = hold->log;
-	struct dvsm_place place;
-	uint8_t table[256];
-	uint64_t word, bit;
-	uint32_t i, slot, nr = 0;
+	struct dvsm_grouping grouping;
+	struct dvsm_place place = { 0 };
+	struct dvsm_group *group;
+	uint64_t offset;
+	uint32_t i;
 
-	memset(table, 0, sizeof(table));
+	memset(&grouping, 0, sizeof(grouping));
 	for (i = 0; i < log->nr; i++) {
-		if (!dvsm_slab_place(heap, log->blocks[i] - heap->base, &place)) {
+		offset = log->blocks[i] - heap->base;
+		if (!dvsm_slab_place_near(heap, offset, &place) &&
+		    !dvsm_slab_place(heap, offset, &place)) {
 			if (!hold->resumed)
 				dvsm_misuse(heap, DVSM_MISUSE_INVALID_POINTER,
 					    (void *)log->blocks[i]);
 			continue;
 		}
-		word = dvsm_heap_offset_of(heap, dvsm_slab_word(heap, place.page, place.block / 64));
-		bit = 1ULL << place.block % 64;
-		slot = (uint32_t)(word / sizeof(struct dvsm_word) * 0x9e3779b1U) >> 24 & 255;
-		while (table[slot] && log->groups[table[slot] - 1].word != word)
-			slot = (slot + 1) & 255;
-		if (!table[slot]) {
-			log->groups[nr] = (struct dvsm_group){ .word = word, .mask = bit };
-			table[slot] = (uint8_t)++nr;
-			continue;
-		}
-		if ((log->groups[table[slot] - 1].mask & bit) && !hold->resumed)
+		group = dvsm_group_of(log, &grouping,
+				      dvsm_heap_offset_of(heap, dvsm_slab_word(heap, place.page,
+									       place.block / 64)));
+		if ((group->mask >> place.block % 64 & 1) && !hold->resumed)
 			dvsm_misuse(heap, DVSM_MISUSE_DOUBLE_FREE, (void *)log->blocks[i]);
-		log->groups[table[slot] - 1].mask |= bit;
+		group->mask |= 1ULL << place.block % 64;
 	}
-	log->nr_groups = nr;
+	log->nr_groups = grouping.nr;
 }
 
 /* The rest of DVSM_OP_GROUP, from its cursor on; leaves the lane idle. */

@@ -73,10 +73,10 @@
 #define DVSM_CLASS_NONE		0U	/* no slab here: free, metadata, or inside a huge block */
 #define DVSM_CLASS_CACHED	72U	/* the last class that has stacks: 32 KiB */
 #define DVSM_CLASS_LAST		119U	/* 1.875 MiB */
-#define DVSM_CLASS_HUGE		127U	/* first page of a huge block */
+#define DVSM_CLASS_HUGE		120U	/* first page of a huge block */
 #define DVSM_CLASSES		128U
 #define DVSM_STACK_REMOTE	(DVSM_CLASS_CACHED + 1)	/* blocks of any class of other nodes */
-#define DVSM_STACKS		DVSM_CLASSES	/* room for each byte that the class table can have */
+#define DVSM_STACKS		(DVSM_CLASS_HUGE + 1)	/* room for each byte that the class table can have */
 
 /* Hints: one for each class, and for runs of free pages of 1, 2, 4, 8, 16 and 32. */
 #define DVSM_HINT_RUN		120U
@@ -175,18 +175,18 @@ struct dvsm_heap_chunk {
 struct dvsm_class {
 	uint32_t size;
 	uint16_t nr_blocks;		/* of a slab */
-	uint8_t nr_pages;		/* of a slab */
-	uint8_t capacity;		/* of a stack */
+	uint16_t nr_pages : 6;		/* of a slab */
+	uint16_t capacity : 10;		/* of a stack */
 	uint64_t reciprocal;		/* ceil(2^42 / size): block = offset * reciprocal >> 42, exact below 2 MiB */
 };
 
 /*
  * A CPU's stack of one class: head and blocks are changed only inside restartable sequences on that CPU. head is
  * one word so that a batch commits with one store: count : 32, tag : 32 (lane : 12, sequence number : 20). Single
- * blocks change the count alone, as 32 bits. 33 lines apart, so that equal parts do not meet in the cache.
+ * blocks change the count alone, as 32 bits. 65 lines apart, so that equal parts do not meet in the cache.
  */
-#define DVSM_STACK_SLOTS	255U
-#define DVSM_STACK_STRIDE	2112U
+#define DVSM_STACK_SLOTS	510U
+#define DVSM_STACK_STRIDE	4160U
 struct dvsm_stack {
 	alignas(64) _Atomic uint64_t head;
 	_Atomic uint32_t capacity;	/* 0: closed, or not used yet; a hint, set by anybody */
