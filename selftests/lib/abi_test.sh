@@ -75,7 +75,7 @@ documented()
 {
 	{
 		sed -n 's/^#define \(DVSM_IOC_[A-Z_]*\)\s*_IO.*/\1/p' "$top/include/uapi/linux/dvsm.h"
-		declared | grep -E '^dvsm_(region|info|backend|version)'
+		declared | grep -E '^dvsm_(region|snapshot|info|backend|version)'
 	} | while read -r name; do
 		grep -qw "$name" "$top/Documentation/dvsm.rst" || echo "$name is not in Documentation/dvsm.rst"
 	done
@@ -83,7 +83,7 @@ documented()
 
 has_manual()
 {
-	declared | grep -E '^dvsm_(region|info|backend|version)' | while read -r name; do
+	declared | grep -E '^dvsm_(region|snapshot|info|backend|version)' | while read -r name; do
 		[ -s "$installed/share/man/man3/$name.3" ] || echo "no manual page for $name"
 	done
 }
@@ -116,7 +116,7 @@ installed=$work/prefix
 
 echo "TAP version 13"
 check "make_install_is_quiet_and_works" make -s -C "$top/libdvsm" O="$lib" PREFIX="$installed" install
-for header in dvsm/dvsm.h dvsm/base.h dvsm/region.h dvsm/heap.h linux/dvsm.h; do
+for header in dvsm/dvsm.h dvsm/base.h dvsm/region.h dvsm/snapshot.h dvsm/heap.h linux/dvsm.h; do
 	[ -e "$installed/include/$header" ] || continue
 	for compiler in $CC; do
 		command -v "$compiler" >/dev/null || { skip "$header.$compiler" "no $compiler"; continue; }
