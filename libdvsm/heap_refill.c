@@ -122,7 +122,11 @@ static bool dvsm_push_batch(struct dvsm_hold *hold, uint32_t class)
 	return false;
 }
 
-/* The CPU's current slab is exhausted: page, which is claimed, takes its place. */
+/*
+ * The CPU's current slab is exhausted: page, which is claimed, takes its place. A slab's cur is set before the
+ * CPU has it and cleared after the CPU has it no more: so none is left with a cur that is nobody's, and that
+ * frees would trust.
+ */
 static void dvsm_cur_install(struct dvsm_hold *hold, uint32_t cpu, uint32_t class, uint32_t page)
 {
 	const struct dvsm_heap *heap = hold->heap;
@@ -133,11 +137,12 @@ static void dvsm_cur_install(struct dvsm_hold *hold, uint32_t cpu, uint32_t clas
 		return;
 	hold->log->settle[1] = old ? (old - 1) / DVSM_CHUNK_PAGES + 1 : 0;
 	atomic_signal_fence(memory_order_seq_cst);
+	atomic_store(&heap->slabs[page].cur, cpu + 1);
 	if (!atomic_compare_exchange_strong(cur, &old, page + 1)) {
+		atomic_store(&heap->slabs[page].cur, 0);
 		dvsm_slab_settle(heap, page);
 		return;
 	}
-	atomic_store(&heap->slabs[page].cur, cpu + 1);
 	if (!old)
 		return;
 	/* Nobody's first, then a look: who frees sets bits, then looks whose it is. */

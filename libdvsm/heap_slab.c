@@ -300,6 +300,26 @@ bool dvsm_slab_retire(struct dvsm_hold *hold, uint32_t page)
 	return true;
 }
 
+/* Who claims is alone with it: of two that see it empty, one retires it. The lane is idle before and after. */
+static void dvsm_slab_try_retire(struct dvsm_hold *hold, uint32_t page)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	uint32_t chunk = page / DVSM_CHUNK_PAGES, bit = 1U << page % DVSM_CHUNK_PAGES, class;
+
+	hold->log->settle[0] = chunk + 1;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (atomic_fetch_and(&heap->chunks[chunk].avail, ~bit) & bit) {
+		class = dvsm_slab_class(heap, page);
+		/* It may have become another one meanwhile, or a part of one. */
+		if (class != DVSM_CLASS_NONE && class <= DVSM_CLASS_LAST &&
+		    !heap->slabs[page].delta && dvsm_slab_is_empty(heap, page, class))
+			dvsm_slab_retire(hold, page);
+		else
+			dvsm_slab_settle(heap, page);
+	}
+	hold->log->settle[0] = 0;
+}
+
 /*
  * A slab seems to be empty: give it up, unless it is the only empty one of a class that has stacks.
  * The lane is idle before and after.
@@ -307,8 +327,7 @@ bool dvsm_slab_retire(struct dvsm_hold *hold, uint32_t page)
 void dvsm_slab_emptied(struct dvsm_hold *hold, uint32_t page)
 {
 	const struct dvsm_heap *heap = hold->heap;
-	uint32_t class = dvsm_slab_class(heap, page), chunk = page / DVSM_CHUNK_PAGES;
-	uint32_t bit = 1U << page % DVSM_CHUNK_PAGES, spare;
+	uint32_t class = dvsm_slab_class(heap, page), spare;
 
 	if (class == DVSM_CLASS_NONE || class > DVSM_CLASS_LAST ||
 	    atomic_load(&heap->slabs[page].cur) || !dvsm_slab_is_empty(heap, page, class))
@@ -321,13 +340,7 @@ void dvsm_slab_emptied(struct dvsm_hold *hold, uint32_t page)
 			return;
 		}
 	}
-	hold->log->settle[0] = chunk + 1;
-	atomic_signal_fence(memory_order_seq_cst);
-	/* Who claims is alone with it: of two that see it empty, one retires it. */
-	if ((atomic_fetch_and(&heap->chunks[chunk].avail, ~bit) & bit) &&
-	    dvsm_slab_class(heap, page) == class)
-		dvsm_slab_retire(hold, page);
-	hold->log->settle[0] = 0;
+	dvsm_slab_try_retire(hold, page);
 }
 
 /* The rest of DVSM_OP_PUT: log.mask of log.word goes back; leaves the lane idle. */
@@ -365,12 +378,7 @@ void dvsm_slabs_trim(struct dvsm_hold *hold)
 			    class == DVSM_CLASS_NONE || class > DVSM_CLASS_LAST ||
 			    !dvsm_slab_is_empty(heap, chunk * DVSM_CHUNK_PAGES + page, class))
 				continue;
-			hold->log->settle[0] = chunk + 1;
-			atomic_signal_fence(memory_order_seq_cst);
-			if ((atomic_fetch_and(&heap->chunks[chunk].avail, ~bit) & bit) &&
-			    dvsm_slab_class(heap, chunk * DVSM_CHUNK_PAGES + page) == class)
-				dvsm_slab_retire(hold, chunk * DVSM_CHUNK_PAGES + page);
-			hold->log->settle[0] = 0;
+			dvsm_slab_try_retire(hold, chunk * DVSM_CHUNK_PAGES + page);
 		}
 		if (heap->chunks[chunk].kind == DVSM_CHUNK_OPEN &&
 		    dvsm_word_read(&heap->chunks[chunk].pages).bits == DVSM_PAGES_ALL)
