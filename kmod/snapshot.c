@@ -29,6 +29,13 @@
 
 #define DVSM_RANGES_BATCH	256	/* ranges copied to the user at once */
 
+/* Between two chunks. Returns whether to give up. */
+static bool dvsm_is_interrupted(void)
+{
+	cond_resched();
+	return fatal_signal_pending(current);
+}
+
 /* Whether @region's own place has memory at @chunk. */
 static bool dvsm_own_is_resident(struct dvsm_region *region, u64 chunk)
 {
@@ -123,7 +130,7 @@ static int dvsm_take_share(struct dvsm_region *parent, struct dvsm_region *snaps
 	for (chunk = dvsm_content_next_chunk(parent, first); chunk < end && !ret;
 	     chunk = dvsm_content_next_chunk(parent, chunk + 1)) {
 		ret = dvsm_take_mark(parent, snapshot, chunk);
-		if (!ret && fatal_signal_pending(current))
+		if (!ret && dvsm_is_interrupted())
 			ret = -EINTR;
 	}
 	if (ret)
@@ -132,6 +139,8 @@ static int dvsm_take_share(struct dvsm_region *parent, struct dvsm_region *snaps
 			    (loff_t)(end - first) << DVSM_CHUNK_SHIFT, 0);
 	xa_for_each(&snapshot->links, at, link) {
 		ret = dvsm_take_check(snapshot, at);
+		if (!ret && dvsm_is_interrupted())
+			ret = -EINTR;
 		if (ret)
 			break;
 	}
@@ -152,7 +161,7 @@ static int dvsm_take_copies(struct dvsm_region *parent, struct dvsm_region *snap
 		dvsm_store_settle_chunk(parent, chunk);
 		dvsm_store_unmap_chunk(parent, chunk);
 		ret = dvsm_take_copy(snapshot, parent, chunk);
-		if (!ret && fatal_signal_pending(current))
+		if (!ret && dvsm_is_interrupted())
 			ret = -EINTR;
 	}
 	return ret;
@@ -262,7 +271,7 @@ static u64 dvsm_diff_gather(struct dvsm_region *a, struct dvsm_region *b, u64 ne
 	     next = dvsm_next_chunk_of_two(a, b, next + 1)) {
 		if (dvsm_contents_differ(a, b, next) && !dvsm_ranges_add(ranges, next, a->length))
 			break;
-		if (fatal_signal_pending(current))
+		if (dvsm_is_interrupted())
 			break;
 	}
 	up_write(&a->family->lock);
@@ -366,7 +375,7 @@ int dvsm_snapshot_restore(struct dvsm_region *region, struct dvsm_region *snapsh
 	     chunk = dvsm_next_chunk_of_two(region, snapshot, chunk + 1)) {
 		if (dvsm_contents_differ(region, snapshot, chunk))
 			ret = dvsm_adopt_prepare(region, snapshot, chunk);
-		if (!ret && fatal_signal_pending(current))
+		if (!ret && dvsm_is_interrupted())
 			ret = -EINTR;
 	}
 	for (chunk = dvsm_next_chunk_of_two(region, snapshot, 0); chunk < end && !ret;
@@ -437,7 +446,7 @@ static int dvsm_merge_find_conflict(struct dvsm_merge *merge, u64 chunk)
 {
 	if (dvsm_merge_is_conflict(merge, chunk))
 		dvsm_merge_note(merge, chunk);
-	return fatal_signal_pending(current) ? -EINTR : 0;
+	return dvsm_is_interrupted() ? -EINTR : 0;
 }
 
 static bool dvsm_merge_leaves_out(struct dvsm_merge *merge, u64 chunk)
@@ -567,9 +576,8 @@ int dvsm_region_unshare(struct dvsm_region *region, loff_t start, loff_t end, u6
 		}
 		mutex_unlock(mutex);
 		up_read(&region->family->lock);
-		if (!ret && fatal_signal_pending(current))
+		if (!ret && dvsm_is_interrupted())
 			ret = -EINTR;
-		cond_resched();
 		chunk++;
 	}
 	return ret;
