@@ -9,7 +9,8 @@
  * it refuses. After each step some words are compared, now and then all of them,
  * by mapping and by read().
  *
- * DVSM_SEED and DVSM_STEPS choose the history.
+ * DVSM_SEED and DVSM_STEPS choose the history; without DVSM_STEPS it is as long as
+ * DVSM_TEST_SECONDS allow four times over.
  */
 #include <sys/wait.h>
 #include <time.h>
@@ -439,7 +440,8 @@ DVSM_FIXTURE(model)
 
 TEST_F_TIMEOUT(model, random_histories_match_plain_memory, 900)
 {
-	unsigned long nr_steps = from_env("DVSM_STEPS", 3000);
+	unsigned long end = clock_ms() + from_env("DVSM_TEST_SECONDS", 15) * 4000;
+	unsigned long nr_steps = from_env("DVSM_STEPS", 0);
 	unsigned long seed = from_env("DVSM_SEED", time(NULL) ^ getpid());
 
 	state = seed * 0x9e3779b97f4a7c15ull | 1;
@@ -450,13 +452,14 @@ TEST_F_TIMEOUT(model, random_histories_match_plain_memory, 900)
 	ASSERT_GE(members[0].fd, 0);
 	members[0].id = ++last_id;
 	member_map(&members[0]);
-	for (step = 0; step < nr_steps; step++) {
+	for (step = 0; nr_steps ? step < nr_steps : clock_ms() < end; step++) {
 		one_step();
 		if (step % 200 == 199)
 			for (int i = 0; i < NR_MEMBERS; i++)
 				if (members[i].fd >= 0)
 					member_check_all(&members[i]);
 	}
+	ksft_print_msg("%lu steps\n", step);
 	for (int i = 0; i < NR_MEMBERS; i++)
 		if (members[i].fd >= 0)
 			member_end(&members[i]);

@@ -34,20 +34,25 @@ FIXTURE(snapshot_race)
 FIXTURE_VARIANT(snapshot_race)
 {
 	unsigned int delay_us;
-	unsigned int seconds;
 };
 
 FIXTURE_VARIANT_ADD(snapshot_race, plain)
 {
 	.delay_us = 0,
-	.seconds = 6,
 };
 
 FIXTURE_VARIANT_ADD(snapshot_race, with_delayed_faults)
 {
 	.delay_us = 500,
-	.seconds = 6,
 };
+
+/* How long one test goes on. */
+static unsigned long test_ms(void)
+{
+	const char *seconds = getenv("DVSM_TEST_SECONDS");
+
+	return 1000 * (seconds ? strtoul(seconds, NULL, 0) : 5);
+}
 
 static int set_delay(unsigned int us)
 {
@@ -121,7 +126,7 @@ static const char *look_at_all(char *map, uint64_t *sum)
 
 TEST_F(snapshot_race, every_snapshot_is_one_moment_and_never_changes)
 {
-	unsigned long end = clock_ms() + variant->seconds * 1000, nr = 0;
+	unsigned long end = clock_ms() + test_ms(), nr = 0;
 	pid_t writers[NR_WRITERS];
 	uint64_t last = 0, sum, again;
 	const char *wrong;
@@ -162,7 +167,7 @@ TEST_F(snapshot_race, every_snapshot_is_one_moment_and_never_changes)
 /* No write of the live side is lost, whoever breaks away from whom. */
 TEST_F(snapshot_race, no_write_is_lost)
 {
-	unsigned long end = clock_ms() + variant->seconds * 1000;
+	unsigned long end = clock_ms() + test_ms();
 	uint64_t *done = share_anonymous(PAGE);
 	pid_t writers[NR_WRITERS];
 	int s[2] = { -1, -1 };
@@ -202,7 +207,7 @@ TEST_F(snapshot_race, no_write_is_lost)
 /* Everything that changes who shares what, against faults on all sides. */
 TEST_F(snapshot_race, storm_of_commands_and_faults_ends_well)
 {
-	unsigned long end = clock_ms() + variant->seconds * 1000;
+	unsigned long end = clock_ms() + test_ms();
 	int s = snapshot_take(self->fd);
 	char *map = region_map(s, LENGTH, 0);
 	pid_t pids[4];
@@ -253,7 +258,7 @@ TEST_F(snapshot_race, storm_of_commands_and_faults_ends_well)
 /* The parent goes while others read and write what they share with it. */
 TEST_F(snapshot_race, parent_may_be_closed_while_its_snapshots_are_used)
 {
-	unsigned long end = clock_ms() + variant->seconds * 1000 / 2;
+	unsigned long end = clock_ms() + test_ms() / 2;
 
 	while (clock_ms() < end) {
 		int fd = region_create(self->dev, LENGTH, 0), s;
