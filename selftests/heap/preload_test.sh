@@ -1,0 +1,64 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Unmodified programs under libdvsm-malloc.so say what they say without it. Programs that are not there are skipped.
+set -u
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+library=${LIBO:-$top/build/libdvsm}/libdvsm-malloc.so
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+number=0
+failed=0
+
+echo "TAP version 13"
+if [ ! -e "$library" ]; then
+	echo "1..0 # SKIP $library is not built"
+	exit 4
+fi
+
+# same NAME PROGRAM COMMAND: the shell command's output and status are the same with the library and without it
+same()
+{
+	local name=$1 program=$2 command=$3 with without
+	number=$((number + 1))
+	if ! command -v "$program" >/dev/null; then
+		echo "ok $number $name # SKIP no $program"
+		return
+	fi
+	without=$(cd "$work" && timeout 60 bash -c "$command" 2>&1; echo "status $?")
+	with=$(cd "$work" && LD_PRELOAD=$library timeout 60 bash -c "$command" 2>&1; echo "status $?")
+	if [ "$with" = "$without" ] && [[ $with == *"status 0" ]]; then
+		echo "ok $number $name"
+	else
+		echo "# with: ${with:0:300}"
+		echo "# without: ${without:0:300}"
+		echo "not ok $number $name"
+		failed=1
+	fi
+}
+
+seq 1 300000 | sort -R >"$work/numbers"
+
+same "sort with threads" sort 'sort -n -S 20M --parallel=4 numbers | md5sum'
+same "a shell that forks and closes descriptors" bash \
+	'exec 3>&- 4>&- 5>&-; for i in $(seq 60); do (echo "$i" | cat); done | md5sum'
+same "perl that closes every descriptor first" perl \
+	'perl -e "use POSIX; POSIX::close(\$_) for 3..255; my %h; \$h{\$_} = [1..20] for 1..20000; print scalar keys %h"'
+same "git" git 'git -c init.defaultBranch=main init -q repo && cd repo && cp ../numbers . && git add . && git write-tree && git gc -q; rm -rf ../repo'
+same "gcc" gcc 'echo "int main(void) { return 0; }" >a.c && gcc -O2 -o a a.c && ./a'
+same "python3 with processes and threads" python3 'python3 -c "
+import json, multiprocessing, subprocess, threading
+data = [{str(i): [i] * 10} for i in range(20000)]
+assert json.loads(json.dumps(data)) == data
+def work(n): return sum(len(bytes(k)) for k in range(n))
+with multiprocessing.get_context(\"fork\").Pool(4) as pool: print(sum(pool.map(work, range(200))))
+threads = [threading.Thread(target=work, args=(2000,)) for _ in range(8)]
+[t.start() for t in threads]; [t.join() for t in threads]
+print(subprocess.run([\"true\"]).returncode)
+"'
+same "awk with pipes" awk \
+	'awk "BEGIN { while (n++ < 50) { \"echo \" n | getline x; close(\"echo \" n); s += x } print s }"'
+same "tar and compression" tar 'tar cf - numbers | gzip -n | gunzip | tar xOf - | md5sum'
+
+echo "1..$number"
+exit $failed
