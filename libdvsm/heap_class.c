@@ -45,12 +45,12 @@ static uint32_t dvsm_class_pages(size_t size)
 	return best;
 }
 
-/* 128 KiB of blocks, at least 4. */
+/* 256 KiB of blocks, at least 8. */
 static uint32_t dvsm_class_capacity(size_t size)
 {
-	size_t capacity = (128UL << 10) / size;
+	size_t capacity = (256UL << 10) / size;
 
-	return capacity > DVSM_STACK_SLOTS ? DVSM_STACK_SLOTS : capacity < 4 ? 4 : (uint32_t)capacity;
+	return capacity > DVSM_STACK_SLOTS ? DVSM_STACK_SLOTS : capacity < 8 ? 8 : (uint32_t)capacity;
 }
 
 void dvsm_classes_init(struct dvsm_class *class)

@@ -155,7 +155,8 @@ static int dvsm_options_check(const struct dvsm_heap_options *options)
 	for (at = sizeof(*options); at < options->size; at++)
 		if (tail[at])
 			return -E2BIG;
-	if (options->flags & ~(DVSM_HEAP_F_PRIVATE | DVSM_HEAP_F_FAKE_NODES))
+	if (options->flags & ~(DVSM_HEAP_F_PRIVATE | DVSM_HEAP_F_HARDENED |
+			       DVSM_HEAP_F_FAKE_NODES))
 		return -EOPNOTSUPP;
 	if ((uintptr_t)options->address % DVSM_HEAP_CHUNK_SIZE || options->reserved)
 		return -EINVAL;

@@ -136,6 +136,16 @@ static bool dvsm_lane_try(const struct dvsm_heap *heap, uint32_t index, struct d
 	return true;
 }
 
+/* Now and then a look at a lane in the middle of something: is its holder dead? */
+static void dvsm_lane_look(const struct dvsm_heap *heap, uint32_t index)
+{
+	uint64_t state = atomic_load_explicit(&heap->lanes[index].state, memory_order_relaxed);
+	struct dvsm_hold hold;
+
+	if (dvsm_state_op(state) != DVSM_OP_IDLE && dvsm_lane_try(heap, index, &hold))
+		dvsm_lane_release(&hold);
+}
+
 /* Lane of the thread's last visit. A hint, so that lanes, like stacks, stay with their CPU. */
 static __thread uint32_t dvsm_lane_last __attribute__((tls_model("initial-exec")));
 
@@ -151,8 +161,11 @@ bool dvsm_lane_acquire(const struct dvsm_heap *heap, struct dvsm_hold *hold)
 {
 	uint32_t nr_lanes = heap->header->nr_lanes;
 	uint32_t cpu = dvsm_cpu_id(dvsm_rseq_offset);
+	static __thread uint32_t visits __attribute__((tls_model("initial-exec")));
 	uint32_t first, i, round;
 
+	if (++visits % 64 == 0)
+		dvsm_lane_look(heap, visits / 64 % nr_lanes);
 	first = cpu < heap->nr_cpus ? cpu : dvsm_lane_last;
 	for (round = 0; round < 10000; round++) {
 		for (i = 0; i < nr_lanes; i++) {

@@ -53,6 +53,11 @@ __attribute__((noinline)) void *dvsm_malloc_slow(const struct dvsm_heap *heap, s
 	if (block)
 		return block;
 	offset = dvsm_refill(heap, class, -1, true);
+	if (!offset) {
+		/* What the dead have in their hands may be what is missing. */
+		dvsm_lanes_recover(heap, false);
+		offset = dvsm_refill(heap, class, -1, true);
+	}
 	return offset ? dvsm_heap_at(heap, offset) : dvsm_malloc_none();
 }
 

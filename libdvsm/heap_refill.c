@@ -54,6 +54,8 @@ static uint32_t dvsm_stack_capacity(const struct dvsm_heap *heap, const struct d
 {
 	uint32_t capacity = atomic_load_explicit(&stack->capacity, memory_order_relaxed);
 
+	if (heap->flags & DVSM_HEAP_F_HARDENED)
+		return 0;
 	if (capacity || atomic_load_explicit(&cpu->closed, memory_order_relaxed))
 		return capacity;
 	capacity = index == DVSM_STACK_REMOTE ? DVSM_BATCH : dvsm_heap_class(heap, index)->capacity;
@@ -196,6 +198,8 @@ uint64_t dvsm_refill(const struct dvsm_heap *heap, uint32_t class, int node, boo
 	if (node < 0)
 		node = (int)dvsm_cpu_node(heap, cpu);
 	if (!stacks || class > DVSM_CLASS_CACHED)
+		cpu = ~0U;
+	if (heap->flags & DVSM_HEAP_F_HARDENED)
 		cpu = ~0U;
 	if (cpu < heap->nr_cpus && !atomic_load_explicit(&dvsm_heap_cpu(heap, cpu)->closed,
 							 memory_order_relaxed))

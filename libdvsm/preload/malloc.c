@@ -7,6 +7,8 @@
  * first act is to finish, in its copy, what the parent's other threads were in the middle of.
  * DVSM_MALLOC_FORK=share: parent and children have one heap, on the best backend that there is.
  *
+ * DVSM_MALLOC_HARDENED=1: double and wild frees are noticed at once and for certain; slower.
+ *
  * The heap's memory is found by its address; a program may close every descriptor that it has.
  */
 #include <errno.h>
@@ -31,6 +33,8 @@ static __attribute__((noinline)) struct dvsm_heap *heap_first(void)
 		fork_means = dvsm_getenv("DVSM_MALLOC_FORK");
 		dvsm_default_flags = fork_means && !strcmp(fork_means, "share") ? 0 :
 										  DVSM_HEAP_F_PRIVATE;
+		if (dvsm_getenv("DVSM_MALLOC_HARDENED"))
+			dvsm_default_flags |= DVSM_HEAP_F_HARDENED;
 	}
 	return dvsm_heap_default();
 }

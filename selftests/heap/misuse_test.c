@@ -7,9 +7,25 @@ FIXTURE(misuse) {
 	struct dvsm_heap *heap;
 };
 
+FIXTURE_VARIANT(misuse) {
+	uint32_t flags;
+};
+
+FIXTURE_VARIANT_ADD(misuse, usual) {
+	.flags = 0,
+};
+
+FIXTURE_VARIANT_ADD(misuse, hardened) {
+	.flags = DVSM_HEAP_F_HARDENED,
+};
+
 FIXTURE_SETUP(misuse)
 {
-	self->heap = heap_of(1 * GIB);
+	struct dvsm_heap_options options = {
+		.size = sizeof(options), .flags = variant->flags, .reserve = GIB,
+	};
+
+	self->heap = dvsm_heap_create(&options);
 	ASSERT_NE(NULL, self->heap);
 }
 
@@ -139,6 +155,28 @@ TEST_F(misuse, invalid_pointers) {
 
 TEST_F(misuse, an_overrun_cannot_reach_the_heap) {
 	EXPECT_EQ(0, in_child(self->heap, overrun));
+}
+
+/* No trim, no full stack: the second free itself ends it. */
+static void free_twice_at_once(struct dvsm_heap *heap)
+{
+	void *first = dvsm_heap_malloc(heap, 100), *second = dvsm_heap_malloc(heap, 100);
+
+	dvsm_heap_free(heap, first);
+	dvsm_heap_free(heap, second);
+	dvsm_heap_free(heap, first);
+}
+
+static void free_inside_at_once(struct dvsm_heap *heap)
+{
+	dvsm_heap_free(heap, (char *)dvsm_heap_malloc(heap, 100) + 16);
+}
+
+TEST_F(misuse, hardened_heaps_notice_at_once) {
+	if (!variant->flags)
+		SKIP(return, "for hardened heaps only");
+	EXPECT_EQ(SIGABRT, in_child(self->heap, free_twice_at_once));
+	EXPECT_EQ(SIGABRT, in_child(self->heap, free_inside_at_once));
 }
 
 TEST_F(misuse, others_go_on) {
