@@ -1,6 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Unmodified programs under libdvsm-malloc.so say what they say without it. Programs that are not there are skipped.
+# The programs are quoted for the shell that runs them.
+# shellcheck disable=SC2016
 set -u
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
