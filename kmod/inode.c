@@ -8,6 +8,7 @@
  * path name.
  */
 #include <linux/dcache.h>
+#include <linux/delay.h>
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/pagemap.h>
@@ -82,16 +83,27 @@ static struct file_system_type dvsm_fs_type = {
 int dvsm_inode_init(void)
 {
 	dvsm_mnt = kern_mount(&dvsm_fs_type);
-	return PTR_ERR_OR_ZERO(dvsm_mnt);
+	if (IS_ERR(dvsm_mnt))
+		return PTR_ERR(dvsm_mnt);
+	/* may_umount() takes a mount for unused that has two references. */
+	mntget(dvsm_mnt);
+	return 0;
 }
 
 /**
  * dvsm_inode_exit - Unmount the file system.
  *
- * Context: module exit; no file is left.
+ * __fput() drops a file's reference on the module first, then the inode, which may
+ * be evicted for a long time by functions of the module, and on the mount last: a
+ * mount without files is what tells that nobody is in here any more.
+ *
+ * Context: module exit; no file is left that could be found; may sleep.
  */
 void dvsm_inode_exit(void)
 {
+	while (!may_umount(dvsm_mnt))
+		msleep(20);
+	mntput(dvsm_mnt);
 	kern_unmount(dvsm_mnt);
 }
 
