@@ -25,7 +25,11 @@
 extern "C" {
 #endif
 
-#define DVSM_MALLOC	__attribute__((__malloc__, __warn_unused_result__))
+/*
+ * Not __malloc__: by that a compiler may assume that a block whose address this program has passed to nobody keeps
+ * what it wrote there. A child that inherited the address by fork() writes there, too.
+ */
+#define DVSM_MALLOC	__attribute__((__warn_unused_result__))
 #define DVSM_SIZED(...)	__attribute__((__alloc_size__(__VA_ARGS__)))
 
 struct dvsm_heap;

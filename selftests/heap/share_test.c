@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Heaps between processes: strangers, hand-off, roots, many at work, nodes. */
+#include <fcntl.h>
 #include <sys/socket.h>
 
 #include "heap_test.h"
@@ -76,6 +77,44 @@ TEST(strangers_attach_at_the_same_address)
 	EXPECT_EQ(EEXIST, errno);
 	close(fd);
 	dvsm_heap_detach(heap);
+}
+
+/* Where there is no registry of names, a file in /dev/shm is one. */
+TEST(strangers_meet_by_a_name)
+{
+	char name[64];
+	struct dvsm_heap *heap;
+	int go[2], fd;
+	char *text;
+	pid_t pid;
+
+	snprintf(name, sizeof(name), "/dev/shm/dvsm-share-test-%d", getpid());
+	ASSERT_EQ(0, pipe(go));
+	pid = child_begin();
+	if (!pid) {
+		if (read(go[0], name, sizeof(name)) <= 0)
+			_exit(1);
+		heap = dvsm_heap_attach(open(name, O_RDWR | O_CLOEXEC));
+		text = heap ? dvsm_heap_root_get(heap, 0) : NULL;
+		if (!text || strcmp(text, "here"))
+			_exit(2);
+		dvsm_heap_free(heap, text);
+		_exit(0);
+	}
+	fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	ASSERT_GE(fd, 0);
+	ASSERT_EQ(0, ftruncate(fd, GIB));
+	heap = dvsm_heap_create_on(dvsm_region_open(fd, NULL), NULL);
+	ASSERT_NE(NULL, heap);
+	text = dvsm_heap_malloc(heap, 100);
+	strcpy(text, "here");
+	ASSERT_EQ(0, dvsm_heap_root_set(heap, 0, text));
+	ASSERT_EQ(sizeof(name), write(go[1], name, sizeof(name)));
+	EXPECT_EQ(0, child_end(pid));
+	unlink(name);
+	EXPECT_EQ(0, dvsm_heap_check(heap, 2));
+	EXPECT_EQ(0, live_blocks(heap));
+	dvsm_heap_destroy(heap);
 }
 
 TEST(what_is_no_heap_is_refused)
