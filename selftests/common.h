@@ -135,7 +135,10 @@ unsigned long cgroup_get(const struct cgroup *cgroup, const char *file);
 unsigned long cgroup_event(const struct cgroup *cgroup, const char *file, const char *event);
 bool cgroup_drains_to(const struct cgroup *cgroup, unsigned long bytes, unsigned int seconds);
 
-/* hog.c: a node without huge pages */
+/* hog.c: a node without huge pages, and one with all of them again */
+unsigned long node_free_huge(int node);
+void node_heal(int node);
+
 struct hog {
 	void *addr;
 	size_t length;

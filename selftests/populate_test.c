@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Populate: which ranges it takes, what it allocates, how it ends.
+ */
+#include <signal.h>
+#include <sys/time.h>
+
+#include "fixture.h"
+
+DVSM_FIXTURE(populate);
+
+static unsigned long nr_allocating_faults(int fd)
+{
+	struct dvsm_region_info info;
+
+	return region_info(fd, &info) ? ~0UL : info.out_nr_faults_alloc;
+}
+
+TEST_F(populate, range_becomes_resident_huge_and_zero)
+{
+	int fd = region_create(self->dev, 16 * CHUNK, 0);
+	char *map = region_map(fd, 16 * CHUNK, 0);
+	struct dvsm_region_info info;
+	uint64_t bytes;
+
+	ASSERT_NE(MAP_FAILED, map);
+	EXPECT_EQ(0, region_populate(fd, 2 * CHUNK, 5 * CHUNK, &bytes));
+	EXPECT_EQ(5 * CHUNK, bytes);
+	ASSERT_EQ(0, region_info(fd, &info));
+	EXPECT_EQ(5 * CHUNK, info.out_resident);
+	EXPECT_EQ(5 * CHUNK, info.out_resident_huge);
+	EXPECT_TRUE(is_zero(map + 2 * CHUNK, 5 * CHUNK));
+	EXPECT_EQ(0, nr_allocating_faults(fd));
+	EXPECT_TRUE(is_huge_mapped(map, 5 * CHUNK));
+}
+
+TEST_F(populate, length_zero_means_to_the_end)
+{
+	int fd = region_create(self->dev, 4 * CHUNK + PAGE, 0);
+	uint64_t bytes;
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, region_populate(fd, 3 * CHUNK, 0, &bytes));
+	EXPECT_EQ(CHUNK + PAGE, bytes);
+	EXPECT_EQ(0, region_populate(fd, 4 * CHUNK + PAGE, 0, &bytes));
+	EXPECT_EQ(0, bytes);
+}
+
+TEST_F(populate, one_page_allocates_its_chunk)
+{
+	int fd = region_create(self->dev, 4 * CHUNK, 0);
+	uint64_t bytes;
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, region_populate(fd, 2 * CHUNK - PAGE, 2 * PAGE, &bytes));
+	EXPECT_EQ(2 * CHUNK, bytes);
+}
+
+TEST_F(populate, what_is_resident_stays_as_it_is)
+{
+	int fd = region_create(self->dev, 8 * CHUNK, 0);
+	char *map = region_map(fd, 8 * CHUNK, 0);
+	uint64_t bytes;
+
+	ASSERT_NE(MAP_FAILED, map);
+	stamp(map + CHUNK, 2 * CHUNK, 1);
+	EXPECT_EQ(0, region_populate(fd, 0, 0, &bytes));
+	EXPECT_EQ(6 * CHUNK, bytes);
+	EXPECT_EQ(0, stamps_wrong(map + CHUNK, 2 * CHUNK, 1));
+	EXPECT_EQ(0, region_populate(fd, 0, 0, &bytes));
+	EXPECT_EQ(0, bytes);
+}
+
+TEST_F(populate, range_that_is_odd_or_leaves_the_region_is_einval_and_writes_nothing)
+{
+	static const struct { uint64_t offset, length; } ranges[] = {
+		{ 1, PAGE }, { PAGE / 2, 0 }, { 0, 1 }, { 0, PAGE - 1 }, { PAGE, 4 * CHUNK },
+		{ 0, 4 * CHUNK + PAGE }, { 4 * CHUNK, PAGE }, { 4 * CHUNK + PAGE, 0 },
+		{ 1ULL << 63, 0 }, { 1ULL << 63, 1ULL << 63 }, { -PAGE, PAGE }, { -PAGE, 2 * PAGE },
+		{ PAGE, -PAGE }, { CHUNK, -CHUNK }, { 0, -PAGE },
+	};
+	int fd = region_create(self->dev, 4 * CHUNK, 0);
+	size_t i;
+
+	ASSERT_LE(0, fd);
+	for (i = 0; i < ARRAY_SIZE(ranges); i++) {
+		struct dvsm_region_populate arg = {
+			.size = sizeof(arg),
+			.offset = ranges[i].offset,
+			.length = ranges[i].length,
+			.out_populated = 0xa5a5,
+		};
+
+		errno = 0;
+		EXPECT_EQ(-1, ioctl(fd, DVSM_IOC_REGION_POPULATE, &arg)) TH_LOG("range %zu", i);
+		EXPECT_EQ(EINVAL, errno) TH_LOG("range %zu", i);
+		EXPECT_EQ(0xa5a5, arg.out_populated);
+	}
+	EXPECT_EQ(0, region_resident(fd));
+}
+
+TEST_F(populate, any_number_of_threads_does_the_same)
+{
+	static const uint32_t threads[] = { 1, 2, 3, 64, UINT32_MAX, 0 };
+	int fd = region_create(self->dev, 64 * CHUNK + 5 * PAGE, 0);
+	char *map = region_map(fd, 64 * CHUNK + 5 * PAGE, 0);
+	struct dvsm_region_info info;
+	uint64_t bytes;
+	size_t i;
+
+	ASSERT_NE(MAP_FAILED, map);
+	for (i = 0; i < ARRAY_SIZE(threads); i++) {
+		EXPECT_EQ(0, region_populate_by(fd, 0, 0, threads[i], &bytes));
+		EXPECT_EQ(64 * CHUNK + 5 * PAGE, bytes);
+		ASSERT_EQ(0, region_info(fd, &info));
+		EXPECT_EQ(64 * CHUNK, info.out_resident_huge);
+		EXPECT_EQ(64 * CHUNK + 5 * PAGE, info.out_resident);
+		EXPECT_EQ(0, region_discard(fd, 0, 0, NULL));
+	}
+}
+
+TEST_F(populate, two_at_once_allocate_everything_once)
+{
+	int fd = region_create(self->dev, 48 * CHUNK, 0);
+	uint64_t *bytes = share_anonymous(PAGE);
+	struct barrier *barrier = barrier_make(3);
+	pid_t pids[3];
+	int i;
+
+	ASSERT_LE(0, fd);
+	for (i = 0; i < 3; i++) {
+		pids[i] = child_start();
+		if (!pids[i]) {
+			barrier_wait(barrier);
+			_exit(-region_populate(fd, 0, 0, &bytes[i]));
+		}
+	}
+	for (i = 0; i < 3; i++)
+		EXPECT_EQ(0, child_wait(pids[i]));
+	EXPECT_EQ(48 * CHUNK, bytes[0] + bytes[1] + bytes[2]);
+	EXPECT_EQ(48 * CHUNK, region_resident(fd));
+}
+
+TEST_F(populate, pinned_region_has_nothing_left_to_populate)
+{
+	int fd = region_create(self->dev, 4 * CHUNK, DVSM_REGION_F_PINNED);
+	uint64_t bytes;
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, region_populate(fd, 0, 0, &bytes));
+	EXPECT_EQ(0, bytes);
+}
+
+TEST_F(populate, limit_is_enospc_and_tells_how_far_it_came)
+{
+	int fd = region_create(self->dev, 32 * CHUNK, 0);
+	uint64_t bytes;
+	int ret;
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, param_set("limit_mb", 20));
+	ret = region_populate(fd, 0, 0, &bytes);
+	EXPECT_EQ(0, param_set("limit_mb", 0));
+	EXPECT_EQ(-ENOSPC, ret);
+	EXPECT_EQ(10 * CHUNK, bytes);
+	EXPECT_EQ(10 * CHUNK, region_resident(fd));
+	EXPECT_EQ(0, region_populate(fd, 0, 0, &bytes));
+	EXPECT_EQ(22 * CHUNK, bytes);
+}
+
+static void nothing(int sig)
+{
+	(void)sig;
+}
+
+TEST_F(populate, signal_that_is_handled_does_not_end_it)
+{
+	int fd = region_create(self->dev, 128 * CHUNK, 0);
+	struct sigaction action = { .sa_handler = nothing };
+	struct itimerval timer = { { 0, 2000 }, { 0, 2000 } };
+	uint64_t bytes;
+
+	ASSERT_LE(0, fd);
+	sigaction(SIGALRM, &action, NULL);
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &timer, NULL));
+	EXPECT_EQ(0, region_populate(fd, 0, 0, &bytes));
+	EXPECT_EQ(128 * CHUNK, bytes);
+}
+
+TEST_F(populate, fatal_signal_ends_it_soon_and_leaves_nothing)
+{
+	const size_t length = 384 * MIB;
+	unsigned long killed;
+	int status, i;
+
+	for (i = 0; i < 4; i++) {
+		struct barrier *barrier = barrier_make(2);
+		pid_t pid = child_start();
+
+		if (!pid) {
+			int fd = region_create(self->dev, length, 0);
+
+			barrier_wait(barrier);
+			region_populate(fd, 0, 0, NULL);
+			_exit(0);
+		}
+		barrier_wait(barrier);
+		sleep_ms(5 * i);
+		killed = clock_ms();
+		kill(pid, SIGKILL);
+		ASSERT_TRUE(child_ends(pid, 60000, &status));
+		EXPECT_GT(20000, clock_ms() - killed);
+		EXPECT_NO_LEAK();
+	}
+}
+
+TEST_F(populate, work_for_several_cpus_is_shared_by_the_nodes_that_own_the_memory)
+{
+	struct dvsm_node_stats nodes[64] = {};
+	uint64_t mask = node_mask();
+	int fd, i;
+
+	NEED_NODES(2);
+	fd = region_create_on(self->dev, 64 * CHUNK, 0, DVSM_POLICY_INTERLEAVE, 0);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, region_populate(fd, 0, 0, NULL));
+	ASSERT_EQ(0, region_nodes(fd, nodes, 64));
+	for (i = 0; i < 64; i++) {
+		if (mask >> i & 1) {
+			EXPECT_EQ(64 * CHUNK / nr_nodes_with_memory(), nodes[i].out_resident);
+		}
+	}
+}
+
+TEST_HARNESS_MAIN
