@@ -95,10 +95,13 @@ static ssize_t dvsm_file_read_step(struct dvsm_region *region, loff_t pos, size_
 		span = min_t(loff_t, min_t(size_t, count, DVSM_CHUNK_SIZE), next - pos);
 		return iov_iter_zero(span, to);
 	}
+	/*
+	 * Not copy_page_to_iter(): older kernels lend the page itself to a pipe, and
+	 * who reads the pipe may take it out of the page cache.
+	 */
 	span = dvsm_file_span(folio, pos, count);
 	if (span)
-		done = copy_page_to_iter(folio_page(folio, (pos >> PAGE_SHIFT) - folio->index),
-					 offset_in_page(pos), span, to);
+		done = copy_to_iter(folio_address(folio) + offset_in_folio(folio, pos), span, to);
 	else
 		done = -EHWPOISON;
 	folio_put(folio);
