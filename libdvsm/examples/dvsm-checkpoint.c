@@ -7,11 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "dvsm-checkpoint.h"
@@ -29,13 +27,6 @@ struct options {
 	uint64_t at;		/* restart from this one; 0: the last */
 	bool verify, go_on;
 	const char *directory;
-};
-
-/* A region with a table, mapped. */
-struct state {
-	struct dvsm_region *region;
-	struct table *table;
-	uint64_t length;
 };
 
 static const char usage[] =
@@ -77,53 +68,12 @@ static const struct option long_options[] = {
 	{ 0 },
 };
 
-static int complain(const char *what, int error)
-{
-	if (error == -EBADMSG)
-		fprintf(stderr, "dvsm-checkpoint: %s: damaged, or of another run\n", what);
-	else
-		fprintf(stderr, "dvsm-checkpoint: %s: %s\n", what, strerror(-error));
-	return 2;
-}
-
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
 static void pause_for(double seconds)
 {
 	struct timespec time = { .tv_sec = (time_t)seconds };
 
 	time.tv_nsec = (long)((seconds - (double)time.tv_sec) * 1e9);
 	nanosleep(&time, NULL);
-}
-
-static int state_create(struct state *state, uint32_t backend, uint64_t length)
-{
-	struct dvsm_region_options options = {
-		.size = sizeof(options),
-		.backend = backend,
-		.label = "dvsm-checkpoint",
-	};
-
-	state->length = length;
-	state->table = NULL;
-	state->region = dvsm_region_create(length, &options);
-	if (!state->region)
-		return complain(dvsm_backend_name(backend), -errno);
-	state->table = dvsm_region_map(state->region, 0, 0, PROT_READ | PROT_WRITE, NULL);
-	return state->table ? 0 : complain("mmap", -errno);
-}
-
-static void state_destroy(struct state *state)
-{
-	if (state->table)
-		dvsm_region_unmap(state->table, state->length);
-	dvsm_region_destroy(state->region);
 }
 
 static int need_snapshots(const struct state *state)
@@ -219,19 +169,15 @@ static int checkpoints(const struct options *options, const struct state *state,
 	return error;
 }
 
-static int verify(const struct options *options);
-
 static int run_on(const struct options *options, const struct state *state, struct chain *chain,
 		  struct dvsm_region *before)
 {
-	struct options all = *options;
 	int error = checkpoints(options, state, chain, &before);
 
 	dvsm_region_destroy(before);
 	if (error)
 		return complain(options->directory, error);
-	all.at = 0;	/* where it went on from, not where it ended */
-	return options->verify ? verify(&all) : 0;
+	return options->verify ? verify(options->directory, options->backend, 0) : 0;
 }
 
 static int run(const struct options *options)
@@ -265,89 +211,6 @@ static int run(const struct options *options)
 	return error;
 }
 
-/* Loads up to checkpoint @last, 0 for all there are. */
-static int load(struct chain *chain, uint64_t last, struct state *state)
-{
-	char what[4200];
-	int error = 0;
-
-	while (!error && (!last || chain->number < last))
-		error = checkpoint_load(chain, (char *)state->table, state->length);
-	if (error == -ENOENT && !last && chain->number)
-		error = 0;
-	if (!error && !table_is_sound(state->table, state->length))
-		error = -EBADMSG;
-	if (!error)
-		return 0;
-	snprintf(what, sizeof(what), "%s: checkpoint %u", chain->directory, chain->number + 1);
-	return complain(what, error);
-}
-
-/* The same region length as when the files were written. */
-static int state_create_for(struct state *state, const struct options *options,
-			    const struct chain *chain)
-{
-	struct head head;
-	int error = checkpoint_head(chain, 1, &head);
-
-	if (error)
-		return complain(chain->directory, error);
-	return state_create(state, options->backend, head.length);
-}
-
-/*
- * Loads one checkpoint after the other, and applies steps in memory until there
- * are as many: the two ways to get there have nothing in common but the steps.
- */
-static int verify(const struct options *options)
-{
-	struct chain chain = { .directory = options->directory };
-	uint64_t nr_wrong = 0, nr_redone = 0, nr_steps = 0;
-	struct table *replayed = MAP_FAILED;
-	double start = now();
-	struct state state;
-	struct head head;
-	int error;
-
-	error = state_create_for(&state, options, &chain);
-	while (!error && checkpoint_head(&chain, chain.number + 1, &head) != -ENOENT &&
-	       (!options->at || chain.number < options->at)) {
-		error = load(&chain, chain.number + 1, &state);
-		if (error)
-			break;
-		if (replayed == MAP_FAILED) {
-			replayed = mmap(NULL, state.length, PROT_READ | PROT_WRITE,
-					MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-			if (replayed == MAP_FAILED) {
-				error = complain("mmap", -errno);
-				break;
-			}
-			table_init(replayed, state.length, state.table->seed);
-		}
-		nr_redone += table_redo(state.table);
-		for (nr_steps = state.table->done; replayed->done < nr_steps;)
-			table_step(replayed);
-		if (!table_is_equal(replayed, state.table)) {
-			printf("checkpoint %-4u is NOT the table after %" PRIu64 " steps\n",
-			       chain.number, nr_steps);
-			nr_wrong++;
-		}
-	}
-	if (!error) {
-		printf("verified         %u checkpoints, %" PRIu64 " of them in the middle of a step, against"
-		       " %" PRIu64 " steps in %.1f s: ", chain.number, nr_redone, nr_steps, now() - start);
-		if (nr_wrong)
-			printf("%" PRIu64 " DIFFERENT\n", nr_wrong);
-		else
-			printf("all equal\n");
-	}
-	if (replayed != MAP_FAILED)
-		munmap(replayed, state.length);
-	if (state.region)
-		state_destroy(&state);
-	return error ? error : nr_wrong != 0;
-}
-
 static int go_on(const struct options *options, const struct state *state, struct chain *chain)
 {
 	struct dvsm_region *before;
@@ -376,7 +239,7 @@ static int restart(const struct options *options)
 	bool in_a_step;
 	int error;
 
-	error = state_create_for(&state, options, &chain);
+	error = state_create_for(&state, options->backend, &chain);
 	if (!error)
 		error = load(&chain, options->at, &state);
 	if (!error) {
@@ -389,7 +252,8 @@ static int restart(const struct options *options)
 		} else {
 			table_redo(state.table);
 			printf("digest           %016" PRIx64 "\n", table_digest(state.table));
-			error = options->verify ? verify(options) : 0;
+			error = options->verify ?
+				verify(options->directory, options->backend, options->at) : 0;
 		}
 	}
 	if (state.region)

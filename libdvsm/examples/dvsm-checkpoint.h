@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include <dvsm/dvsm.h>
 
@@ -75,5 +76,29 @@ int checkpoint_load(struct chain *chain, char *base, uint64_t length);
 int checkpoint_remove_after(const struct chain *chain);
 
 uint64_t digest_words(uint64_t digest, const void *bytes, uint64_t length);
+
+/* dvsm-checkpoint_state.c: 0, or an exit status after saying why */
+
+/* A region with a table, mapped. */
+struct state {
+	struct dvsm_region *region;
+	struct table *table;
+	uint64_t length;
+};
+
+int complain(const char *what, int error);
+int state_create(struct state *state, uint32_t backend, uint64_t length);
+int state_create_for(struct state *state, uint32_t backend, const struct chain *chain);
+void state_destroy(struct state *state);
+int load(struct chain *chain, uint64_t last, struct state *state);
+int verify(const char *directory, uint32_t backend, uint64_t last);
+
+static inline double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
 
 #endif /* DVSM_CHECKPOINT_H */

@@ -1,90 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * parallel-commit: worker processes change views of one structure and merge them.
- *
- * The structure is a bank: accounts in shards of one chunk each, then one journal
- * for each worker, in a chunk of its own. All of it is used by plain code through
- * plain pointers; there is no lock and no atomic operation in it.
- *
- * A worker takes a view of the region in place of its mapping, does a batch of
- * transfers there, writes them into its journal, and merges. If somebody else has
- * committed to one of the same shards since, the merge is refused with nothing
- * changed, and the batch is done again in a fresh view. A worker that is killed,
- * at whatever instruction, leaves either all of its batch or nothing; what is
- * left to do is read from its journal.
- *
- * Why the result is a serial one: a transfer writes to each shard that it reads,
- * if only to its clock. So a merge that is not refused has read nothing that
- * anybody has changed since. A transfer sets the clocks of its shards to one more
- * than the later of them (Lamport, Time, Clocks, and the Ordering of Events, 1978):
- * transfers that share a shard have different times, in the order in which they
- * were committed, and those that share none may be done in any order. The check
- * does all of them in the order of their times, in one process, and compares every
- * byte. Transfers depend on their order: one that the balance does not allow is
- * refused, and each shard hashes what it has seen.
- */
+/* parallel-commit: see parallel-commit.h for what it does; here are options and workers. */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <dvsm/dvsm.h>
+#include "parallel-commit.h"
 
-#define WORKERS_MAX	64
-#define BALANCE		10	/* of each account at first */
 #define CONFLICTS	16	/* ranges that a worker asks for */
 #define EXIT_SKIP	4
-
-struct shard {
-	uint64_t clock;		/* time of the last transfer that touched it */
-	uint64_t history;	/* of all of them, in their order */
-	uint64_t nr_refused;	/* transfers that the balance did not allow */
-	uint64_t balances[];
-};
-#define ACCOUNTS ((DVSM_CHUNK_SIZE - sizeof(struct shard)) / sizeof(uint64_t))
-
-struct entry {
-	uint64_t time;
-	uint64_t transfer;
-};
-
-/* Written by one worker, so that it conflicts with nobody's. */
-struct journal {
-	uint64_t nr_batches;	/* that are done */
-	uint64_t nr_entries;
-	struct entry entries[];
-};
-#define ENTRIES ((DVSM_CHUNK_SIZE - sizeof(struct journal)) / sizeof(struct entry))
-
-/* One worker's counts: not part of the structure, so not in the region. */
-struct counts {
-	uint64_t nr_commits;
-	uint64_t nr_retries;
-	uint64_t nr_ranges;
-	uint64_t nr_redone;	/* transfers */
-};
-
-struct bank {
-	uint32_t backend;
-	unsigned int nr_workers, nr_shards, hot;
-	uint64_t nr_transfers, batch, seed;
-	unsigned int nr_kills;
-	struct dvsm_region *region;
-	char *base;		/* of the mapping */
-	uint64_t length;
-	struct counts *counts;	/* shared with the workers */
-	pid_t workers[WORKERS_MAX];
-};
 
 static const char usage[] =
 	"usage: parallel-commit [OPTION...]\n"
@@ -116,83 +47,6 @@ static const struct option long_options[] = {
 	{ "help", no_argument, NULL, 'h' },
 	{ 0 },
 };
-
-/* Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014. */
-static uint64_t mix(uint64_t value)
-{
-	value += 0x9e3779b97f4a7c15;
-	value = (value ^ value >> 30) * 0xbf58476d1ce4e5b9;
-	value = (value ^ value >> 27) * 0x94d049bb133111eb;
-	return value ^ value >> 31;
-}
-
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
-static struct shard *shard_at(char *base, uint64_t shard)
-{
-	return (struct shard *)(base + shard * DVSM_CHUNK_SIZE);
-}
-
-static struct journal *journal_at(const struct bank *bank, char *base, unsigned int worker)
-{
-	return (struct journal *)(base + (bank->nr_shards + worker) * DVSM_CHUNK_SIZE);
-}
-
-static void bank_fill(const struct bank *bank, char *base)
-{
-	uint64_t shard, account;
-
-	for (shard = 0; shard < bank->nr_shards; shard++)
-		for (account = 0; account < ACCOUNTS; account++)
-			shard_at(base, shard)->balances[account] = BALANCE;
-}
-
-/* What a transfer does follows from its number and from what it finds. Its time. */
-static uint64_t transfer(const struct bank *bank, char *base, uint64_t number)
-{
-	uint64_t dice = mix(bank->seed ^ mix(number)), amount = dice % (2 * BALANCE);
-	struct shard *from, *to;
-	uint64_t *source, *target, time;
-
-	from = shard_at(base, dice / 64 % 100 < bank->hot ? 0 : mix(dice + 1) % bank->nr_shards);
-	to = shard_at(base, mix(dice + 2) % bank->nr_shards);
-	source = &from->balances[mix(dice + 3) % ACCOUNTS];
-	target = &to->balances[mix(dice + 4) % ACCOUNTS];
-	time = (from->clock > to->clock ? from->clock : to->clock) + 1;
-	from->clock = to->clock = time;
-	from->history = mix(from->history ^ number);
-	to->history = mix(to->history + number);
-	if (*source < amount) {
-		from->nr_refused++;
-	} else {
-		*source -= amount;
-		*target += amount;
-	}
-	return time;
-}
-
-/* Batches go to the workers in turn, so a journal tells which one is next. False: none. */
-static bool batch_do(const struct bank *bank, unsigned int worker)
-{
-	struct journal *journal = journal_at(bank, bank->base, worker);
-	uint64_t number = (journal->nr_batches * bank->nr_workers + worker) * bank->batch, i;
-
-	if (number >= bank->nr_transfers)
-		return false;
-	for (i = 0; i < bank->batch && number < bank->nr_transfers; i++, number++)
-		journal->entries[journal->nr_entries++] = (struct entry){
-			.time = transfer(bank, bank->base, number),
-			.transfer = number,
-		};
-	journal->nr_batches++;
-	return true;
-}
 
 static int worker_run(const struct bank *bank, unsigned int worker)
 {
@@ -301,90 +155,6 @@ static int workers_wait(struct bank *bank, unsigned int *nr_killed)
 		}
 	}
 	return 0;
-}
-
-static int by_time(const void *a, const void *b)
-{
-	const struct entry *one = a, *other = b;
-
-	if (one->time != other->time)
-		return one->time < other->time ? -1 : 1;
-	return one->transfer < other->transfer ? -1 : one->transfer > other->transfer;
-}
-
-/* All journals in one, in the order of a serial run. NULL: not every transfer is there once. */
-static struct entry *order(const struct bank *bank)
-{
-	struct entry *entries = calloc(bank->nr_transfers, sizeof(*entries));
-	bool *seen = calloc(bank->nr_transfers, sizeof(*seen));
-	uint64_t nr = 0, i, number;
-	unsigned int worker;
-
-	for (worker = 0; entries && seen && worker < bank->nr_workers; worker++) {
-		const struct journal *journal = journal_at(bank, bank->base, worker);
-
-		for (i = 0; i < journal->nr_entries; i++) {
-			number = journal->entries[i].transfer;
-			if (number >= bank->nr_transfers || seen[number]) {
-				fprintf(stderr, "parallel-commit: transfer %" PRIu64
-					" was committed twice\n", number);
-				goto wrong;
-			}
-			seen[number] = true;
-			entries[nr++] = journal->entries[i];
-		}
-	}
-	if (nr == bank->nr_transfers) {
-		free(seen);
-		qsort(entries, nr, sizeof(*entries), by_time);
-		return entries;
-	}
-	fprintf(stderr, "parallel-commit: %" PRIu64 " transfers were committed of %" PRIu64 "\n",
-		nr, bank->nr_transfers);
-wrong:
-	free(entries);
-	free(seen);
-	return NULL;
-}
-
-/* 0: equal to a serial run; 1: not; 2: it could not be checked. */
-static int check(const struct bank *bank)
-{
-	uint64_t length = bank->nr_shards * DVSM_CHUNK_SIZE, nr_refused = 0, shard, i;
-	double start = now();
-	struct entry *entries = order(bank);
-	char *serial;
-	int answer = 1;
-
-	if (!entries)
-		return 1;
-	serial = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (serial == MAP_FAILED) {
-		perror("parallel-commit: memory for the serial run");
-		free(entries);
-		return 2;
-	}
-	bank_fill(bank, serial);
-	for (i = 0; i < bank->nr_transfers; i++)
-		if (transfer(bank, serial, entries[i].transfer) != entries[i].time)
-			break;
-	for (shard = 0; shard < bank->nr_shards; shard++)
-		nr_refused += shard_at(serial, shard)->nr_refused;
-	printf("serial run     %.3f s, %" PRIu64 " transfers refused by the balance: ",
-	       now() - start, nr_refused);
-	if (i < bank->nr_transfers) {
-		printf("DIFFERENT at transfer %" PRIu64 "\n", entries[i].transfer);
-	} else if (memcmp(serial, bank->base, length)) {
-		for (i = 0; serial[i] == bank->base[i]; i++)
-			;
-		printf("DIFFERENT at byte %" PRIu64 "\n", i);
-	} else {
-		printf("equal in all %" PRIu64 " bytes\n", length);
-		answer = 0;
-	}
-	munmap(serial, length);
-	free(entries);
-	return answer;
 }
 
 static void report(const struct bank *bank, unsigned int nr_killed, double seconds)

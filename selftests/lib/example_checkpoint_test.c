@@ -2,6 +2,7 @@
 /* dvsm-checkpoint: files that give exactly the state at a checkpoint, or are refused. */
 #include "kselftest_harness.h"
 #include "example_test.h"
+#include "../../libdvsm/examples/dvsm-checkpoint.h"
 
 #define SECONDS	250
 
@@ -163,6 +164,33 @@ TEST_F_TIMEOUT(device, damaged_files_and_files_of_another_run_are_refused, SECON
 	EXPECT_EXAMPLE(0, "restart %s", self->directory);
 	EXPECT_NE(NULL, strstr(said, "from checkpoint 1 "));
 	directory_remove(other);
+}
+
+/* A snapshot rarely falls between the two stores that matter: here it does at each step. */
+TEST(step_that_had_begun_is_finished_by_whoever_restarts)
+{
+	const uint64_t length = 2 * CHUNK;
+	struct table *before = calloc(1, length), *after = calloc(1, length);
+	struct table *middle = calloc(1, length);
+
+	table_init(before, length, 3);
+	table_init(after, length, 3);
+	for (int i = 0; i < 50; i++) {
+		table_step(after);
+		memcpy(middle, before, length);
+		*middle = *after;
+		middle->done = before->done;
+		ASSERT_FALSE(table_is_equal(middle, after));
+		ASSERT_TRUE(table_is_sound(middle, length));
+		ASSERT_TRUE(table_redo(middle));
+		ASSERT_TRUE(table_is_equal(middle, after));
+		ASSERT_FALSE(table_redo(middle));
+		table_step(before);
+		ASSERT_TRUE(table_is_equal(before, after));
+	}
+	free(before);
+	free(after);
+	free(middle);
 }
 
 TEST(without_snapshots_it_says_so_and_skips)
