@@ -289,6 +289,21 @@ TEST_F(io, splice_from_holes_gives_zeroes_and_allocates_nothing)
 	EXPECT_EQ(0, splice(self->fd, &in, pipe_fds[1], NULL, 4096, 0));
 }
 
+/* A pipe with the folio itself in it could be asked to hand it to somebody else. */
+TEST_F(io, splice_takes_a_copy_not_the_region_s_page)
+{
+	int pipe_fds[2];
+	loff_t in = CHUNK;
+
+	ASSERT_EQ(0, pipe(pipe_fds));
+	memset(self->map + CHUNK, 1, 2 * PAGE);
+	ASSERT_EQ(2 * PAGE, splice(self->fd, &in, pipe_fds[1], NULL, 2 * PAGE, SPLICE_F_MOVE));
+	memset(self->map + CHUNK, 2, 2 * PAGE);
+	ASSERT_EQ(2 * PAGE, read(pipe_fds[0], self->buffer, 2 * PAGE));
+	EXPECT_EQ(1, self->buffer[0]);
+	EXPECT_EQ(1, self->buffer[2 * PAGE - 1]);
+}
+
 TEST_F(io, sendfile_sends_a_region_and_fills_one)
 {
 	int sock[2], file = memfd_create("source", 0);
