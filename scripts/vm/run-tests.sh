@@ -23,7 +23,7 @@ left_over()
 kernel_log()
 {
 	[ -n "$DVSM_VM" ] || return 0
-	dmesg -c | grep ' dvsm: ' | sed "s/^/# LEFT $1 a line in the kernel log: /"
+	dmesg -c | grep ' dvsm: ' | sed "s|^|# LEFT $1 a line in the kernel log: |"
 }
 
 [ -z "$DVSM_VM" ] || dmesg -c >/dev/null
