@@ -12,12 +12,10 @@
 #include "dvsm.h"
 
 /* Whose page cache holds what @region reads at @chunk; NULL if that was lost. */
-static struct dvsm_region *dvsm_content_store_locked(struct dvsm_region *region, u64 chunk,
-						     bool *shared)
+static struct dvsm_region *dvsm_content_store_locked(struct dvsm_region *region, u64 chunk)
 {
 	struct dvsm_link *link = xa_load(&region->links, chunk);
 
-	*shared = dvsm_link_is_shared(link);
 	return link && link->content ? link->content->store : region;
 }
 
@@ -38,15 +36,14 @@ static struct folio *dvsm_content_get_locked(struct dvsm_region *region, pgoff_t
 	u64 chunk = dvsm_page_chunk(index);
 	struct dvsm_link *link = xa_load(&region->links, chunk);
 	struct dvsm_region *store;
-	bool shared;
 	int ret;
 
 	if (write && link && link->content) {
-		ret = dvsm_share_break(link);
+		ret = dvsm_share_break(link, placing->held);
 		if (ret)
 			return ERR_PTR(ret);
 	}
-	store = dvsm_content_store_locked(region, chunk, &shared);
+	store = dvsm_content_store_locked(region, chunk);
 	if (!store)
 		return ERR_PTR(-EIO);
 	found->exclusive = dvsm_content_is_exclusive_locked(region, chunk);
@@ -104,12 +101,11 @@ struct folio *dvsm_content_peek(struct dvsm_region *region, pgoff_t index)
 	struct mutex *mutex = dvsm_store_chunk_mutex(region->family, chunk);
 	struct dvsm_region *store = region;
 	struct folio *folio = NULL;
-	bool shared;
 
 	down_read(&region->family->lock);
 	if (xa_load(&region->links, chunk)) {
 		mutex_lock(mutex);
-		store = dvsm_content_store_locked(region, chunk, &shared);
+		store = dvsm_content_store_locked(region, chunk);
 		if (store)
 			folio = filemap_get_folio(store->inode->i_mapping, index);
 		mutex_unlock(mutex);
@@ -159,6 +155,12 @@ static bool dvsm_content_walk_folio(struct folio *folio, void *arg)
 	return walk->fn(folio, walk->shared, walk->arg);
 }
 
+/* The same, also ending when the caller is to die. */
+static bool dvsm_content_walk_own_folio(struct folio *folio, void *arg)
+{
+	return dvsm_content_walk_folio(folio, arg) || fatal_signal_pending(current);
+}
+
 /**
  * dvsm_content_walk - Look at the folios that a region reads, in order.
  * @region: the region
@@ -168,19 +170,21 @@ static bool dvsm_content_walk_folio(struct folio *folio, void *arg)
  *	stops the walk with true; must not sleep for long
  * @arg: handed to @fn
  *
+ * A fatal signal ends the walk too.
+ *
  * Context: may sleep; no dvsm lock held.
- * Return: whether @fn stopped the walk.
  */
-bool dvsm_content_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
+void dvsm_content_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
 		       bool (*fn)(struct folio *folio, bool shared, void *arg), void *arg)
 {
 	struct dvsm_content_walk walk = { .fn = fn, .arg = arg };
 	bool stop = false;
 	u64 chunk;
 
-	if (xa_empty(&region->links))
-		return dvsm_store_walk(region, start, end, dvsm_content_walk_folio, &walk);
-
+	if (xa_empty(&region->links)) {
+		dvsm_store_walk(region, start, end, dvsm_content_walk_own_folio, &walk);
+		return;
+	}
 	while (!stop && start < end && !fatal_signal_pending(current)) {
 		struct dvsm_region *store;
 		struct mutex *mutex;	/* as above */
@@ -192,7 +196,8 @@ bool dvsm_content_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
 		mutex = dvsm_store_chunk_mutex(region->family, chunk);
 		down_read(&region->family->lock);
 		mutex_lock(mutex);
-		store = dvsm_content_store_locked(region, chunk, &walk.shared);
+		store = dvsm_content_store_locked(region, chunk);
+		walk.shared = dvsm_link_is_shared(xa_load(&region->links, chunk));
 		if (store)
 			stop = dvsm_store_walk(store, start,
 					       min_t(u64, end, (chunk + 1) << DVSM_CHUNK_ORDER),
@@ -201,7 +206,6 @@ bool dvsm_content_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
 		up_read(&region->family->lock);
 		start = (chunk + 1) << DVSM_CHUNK_ORDER;
 	}
-	return stop;
 }
 
 static bool dvsm_content_first(struct folio *folio, bool shared, void *arg)
@@ -216,14 +220,35 @@ static bool dvsm_content_first(struct folio *folio, bool shared, void *arg)
  * @index: where to start
  *
  * Context: may sleep; no dvsm lock held.
- * Return: the page, @index or later; region->nr_pages if there is none.
+ * Return: the page, @index or later; region->nr_pages if there is none; @index
+ * after a fatal signal, which ends the search.
  */
 pgoff_t dvsm_content_next(struct dvsm_region *region, pgoff_t index)
 {
 	pgoff_t found = region->nr_pages;
 
 	dvsm_content_walk(region, index, region->nr_pages, dvsm_content_first, &found);
-	return max(found, index);
+	return fatal_signal_pending(current) ? index : max(found, index);
+}
+
+/**
+ * dvsm_content_unmap - Take a chunk out of a region's mappings.
+ * @region: the region
+ * @chunk: the chunk
+ *
+ * Waits first for faults that are about to map it.
+ *
+ * Context: the family is locked for writing.
+ */
+void dvsm_content_unmap(struct dvsm_region *region, u64 chunk)
+{
+	struct dvsm_region *store = dvsm_content_store_locked(region, chunk);
+
+	lockdep_assert_held_write(&region->family->lock);
+
+	if (store)
+		dvsm_store_settle_chunk(store, chunk);
+	dvsm_store_unmap_chunk(region, chunk);
 }
 
 /**
@@ -241,18 +266,13 @@ int dvsm_content_make_hole(struct dvsm_region *region, u64 chunk)
 
 	lockdep_assert_held_write(&region->family->lock);
 
-	if (!share) {
-		dvsm_store_settle_chunk(region, chunk);
-		dvsm_store_unmap_chunk(region, chunk);
-		dvsm_store_empty_chunk(region, chunk);
-		return 0;
-	}
-	if (share->store)
-		dvsm_store_settle_chunk(share->store, chunk);
-	dvsm_store_unmap_chunk(region, chunk);
-	if (link->lent && (link->lent != share || share->nr_members > 1))
+	dvsm_content_unmap(region, chunk);
+	if (dvsm_link_lends_to_others(link))
 		return dvsm_share_leave_to_hole(link);
-	dvsm_share_leave(link);
+	if (share)
+		dvsm_share_leave(link);
+	else
+		dvsm_store_empty_chunk(region, chunk);
 	return 0;
 }
 
@@ -265,17 +285,17 @@ static long dvsm_content_discard_part(struct dvsm_region *region, u64 chunk, lof
 {
 	struct dvsm_link *link = xa_load(&region->links, chunk);
 	struct dvsm_region *store;
-	bool shared;
 	int ret;
 
 	if (link && link->content) {
-		ret = dvsm_share_break(link);
+		ret = dvsm_share_break(link, NULL);
 		if (ret)
 			return ret;
-		dvsm_store_settle_chunk(region, chunk);
-		dvsm_store_unmap_chunk(region, chunk);
 	}
-	store = dvsm_content_store_locked(region, chunk, &shared);
+	store = dvsm_content_store_locked(region, chunk);
+	/* Another region's page cache knows nothing of this one's mappings. */
+	if (store != region)
+		dvsm_content_unmap(region, chunk);
 	return dvsm_store_discard(store, start, end);
 }
 
@@ -289,11 +309,9 @@ static long dvsm_content_discard_chunk(struct dvsm_region *region, u64 chunk)
 {
 	pgoff_t start = chunk << DVSM_CHUNK_ORDER;
 	unsigned long nr_pages = 0;
-	struct dvsm_region *store;
-	bool shared;
+	struct dvsm_region *store = dvsm_content_store_locked(region, chunk);
 	int ret;
 
-	store = dvsm_content_store_locked(region, chunk, &shared);
 	if (store)
 		dvsm_store_walk(store, start, start + DVSM_CHUNK_PAGES, dvsm_content_count,
 				&nr_pages);

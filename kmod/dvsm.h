@@ -145,6 +145,7 @@ struct dvsm_placing {
 	int here;			/* node to call local, or NUMA_NO_NODE: this CPU's */
 	nodemask_t *allowed;		/* the caller's cpuset when @here is given, or NULL */
 	bool overwrite;			/* the folio is about to be filled: do not zero it */
+	struct folio *held;		/* the core has a reference on it for this fault, or NULL */
 };
 
 /* What dvsm_content_get() tells beside the folio. */
@@ -179,6 +180,7 @@ void dvsm_region_free(struct dvsm_region *region);
 struct dvsm_region *dvsm_region_create_inode(u64 length, u32 flags,
 					     const struct dvsm_policy *policy, const char *label,
 					     struct dvsm_family *family);
+bool dvsm_region_is_hidden_for(const struct dvsm_region *region, const struct dvsm_region *payer);
 struct dvsm_region *dvsm_region_create_hidden(struct dvsm_region *payer);
 void dvsm_region_retire(struct dvsm_region *region);
 struct file *dvsm_region_create(u64 length, u32 flags, const struct dvsm_policy *policy,
@@ -188,8 +190,8 @@ void dvsm_region_for_each(void (*fn)(struct dvsm_region *region, void *arg), voi
 unsigned long dvsm_region_count(void);
 
 /* inode.c */
-int dvsm_inode_init(void);
-void dvsm_inode_exit(void);
+int dvsm_inode_pin(void);
+void dvsm_inode_unpin(void);
 struct inode *dvsm_inode_create(struct dvsm_region *region);
 struct file *dvsm_inode_open(struct inode *inode, int flags);
 
@@ -227,7 +229,8 @@ void dvsm_folio_mark_written(struct folio *folio);
 bool dvsm_store_chunk_is_written(struct dvsm_region *region, u64 chunk);
 bool dvsm_store_settle_chunk(struct dvsm_region *region, u64 chunk);
 void dvsm_store_unmap_chunk(struct dvsm_region *region, u64 chunk);
-bool dvsm_store_chunk_is_referenced(struct dvsm_region *region, u64 chunk);
+bool dvsm_store_chunk_is_resident(struct dvsm_region *region, u64 chunk);
+bool dvsm_store_chunk_is_referenced(struct dvsm_region *region, u64 chunk, struct folio *held);
 void dvsm_store_empty_chunk(struct dvsm_region *region, u64 chunk);
 int dvsm_store_copy_chunk(struct dvsm_region *target, struct dvsm_region *source, u64 chunk);
 
@@ -238,10 +241,11 @@ struct folio *dvsm_content_get(struct dvsm_region *region, pgoff_t index,
 struct folio *dvsm_content_peek(struct dvsm_region *region, pgoff_t index);
 u64 dvsm_content_next_chunk(struct dvsm_region *region, u64 chunk);
 pgoff_t dvsm_content_next(struct dvsm_region *region, pgoff_t index);
-bool dvsm_content_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
+void dvsm_content_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
 		       bool (*fn)(struct folio *folio, bool shared, void *arg), void *arg);
 int dvsm_content_discard(struct dvsm_region *region, loff_t start, loff_t end,
 			 unsigned long *nr_pages);
+void dvsm_content_unmap(struct dvsm_region *region, u64 chunk);
 int dvsm_content_make_hole(struct dvsm_region *region, u64 chunk);
 
 /* snapshot.c */
@@ -262,8 +266,6 @@ struct folio *dvsm_policy_alloc(struct dvsm_region *region, const struct dvsm_pl
 int dvsm_policy_home(const struct dvsm_region *region, pgoff_t index, int here);
 
 /* populate.c */
-int dvsm_populate_init(void);
-void dvsm_populate_exit(void);
 int dvsm_region_populate(struct dvsm_region *region, loff_t start, loff_t end,
 			 unsigned int nr_threads, u64 *populated);
 int dvsm_region_pin(struct dvsm_region *region, loff_t start, loff_t end,

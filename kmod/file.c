@@ -33,6 +33,8 @@ static int dvsm_file_open(struct inode *inode, struct file *file)
 		return -EACCES;
 	if (!atomic_inc_not_zero(&region->nr_files))
 		return -ENXIO;
+	/* A file is open: this is one more of what is pinned already. */
+	WARN_ON_ONCE(dvsm_inode_pin());
 	file->f_mode |= FMODE_PREAD;
 	return 0;
 }
@@ -43,6 +45,7 @@ static int dvsm_file_release(struct inode *inode, struct file *file)
 
 	if (atomic_dec_and_test(&region->nr_files))
 		dvsm_region_retire(region);
+	dvsm_inode_unpin();
 	return 0;
 }
 

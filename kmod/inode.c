@@ -6,9 +6,13 @@
  * path of newer kernels checks, an address_space that unmap_mapping_range() can
  * search, and a lifetime that the core counts. Nothing here can be reached by a
  * path name.
+ *
+ * The file system is mounted while a region's file is open. A mount holds the
+ * module through the file system's owner, and whoever holds an inode here holds a
+ * mount, be it by an O_PATH descriptor that the module never hears of. So rmmod is
+ * refused until the last inode has been evicted.
  */
 #include <linux/dcache.h>
-#include <linux/delay.h>
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/pagemap.h>
@@ -18,7 +22,9 @@
 
 #define DVSM_SUPER_MAGIC	0x6476736d	/* "dvsm" */
 
+/* Guarded by simple_pin_fs(). */
 static struct vfsmount *dvsm_mnt;
+static int dvsm_mnt_count;
 
 static void dvsm_inode_evict(struct inode *inode)
 {
@@ -64,47 +70,35 @@ static int dvsm_fs_init_context(struct fs_context *fc)
 	return 0;
 }
 
-/*
- * No .owner: the mount below would hold the module for ever. Nobody else can
- * mount it, and files hold the module through their file_operations.
- */
 static struct file_system_type dvsm_fs_type = {
+	.owner			= THIS_MODULE,
 	.name			= "dvsm",
 	.init_fs_context	= dvsm_fs_init_context,
 	.kill_sb		= kill_anon_super,
 };
 
 /**
- * dvsm_inode_init - Mount the file system.
+ * dvsm_inode_pin - Keep the file system mounted.
  *
- * Context: module initialisation.
- * Return: 0 or an error.
+ * Every open file does, so that all regions that can be reached are in the one that
+ * dvsm_mnt names.
+ *
+ * Context: may sleep.
+ * Return: 0 or -ENOMEM.
  */
-int dvsm_inode_init(void)
+int dvsm_inode_pin(void)
 {
-	dvsm_mnt = kern_mount(&dvsm_fs_type);
-	if (IS_ERR(dvsm_mnt))
-		return PTR_ERR(dvsm_mnt);
-	/* may_umount() takes a mount for unused that has two references. */
-	mntget(dvsm_mnt);
-	return 0;
+	return simple_pin_fs(&dvsm_fs_type, &dvsm_mnt, &dvsm_mnt_count);
 }
 
 /**
- * dvsm_inode_exit - Unmount the file system.
+ * dvsm_inode_unpin - Undo dvsm_inode_pin().
  *
- * __fput() drops a file's reference on the module first, then the inode, which may
- * be evicted for a long time by functions of the module, and on the mount last: a
- * mount without files is what tells that nobody is in here any more.
- *
- * Context: module exit; no file is left that could be found; may sleep.
+ * Context: may sleep; not in the eviction of an inode.
  */
-void dvsm_inode_exit(void)
+void dvsm_inode_unpin(void)
 {
-	while (!may_umount(dvsm_mnt))
-		msleep(20);
-	mntput(dvsm_mnt);
-	kern_unmount(dvsm_mnt);
+	simple_release_fs(&dvsm_mnt, &dvsm_mnt_count);
 }
 
 /* A region has the length it was made with, and the access its files have. */
@@ -123,7 +117,7 @@ static const struct inode_operations dvsm_inode_ops = {
  * dvsm_inode_create - Make the inode of a region.
  * @region: the region; the inode owns it from now on
  *
- * Context: may sleep.
+ * Context: may sleep; the file system is pinned.
  * Return: the inode with one reference, or an error.
  */
 struct inode *dvsm_inode_create(struct dvsm_region *region)
@@ -165,7 +159,11 @@ struct inode *dvsm_inode_create(struct dvsm_region *region)
 struct file *dvsm_inode_open(struct inode *inode, int flags)
 {
 	struct file *file;
+	int ret;
 
+	ret = dvsm_inode_pin();		/* dvsm_file_release() unpins */
+	if (ret)
+		return ERR_PTR(ret);
 	/* alloc_file_pseudo() does not take the reference that __fput() drops. */
 	__module_get(THIS_MODULE);
 	ihold(inode);
@@ -173,6 +171,7 @@ struct file *dvsm_inode_open(struct inode *inode, int flags)
 	if (IS_ERR(file)) {
 		iput(inode);
 		module_put(THIS_MODULE);
+		dvsm_inode_unpin();
 		return file;
 	}
 	atomic_inc(&((struct dvsm_region *)inode->i_private)->nr_files);

@@ -83,15 +83,9 @@ static int __init dvsm_init(void)
 	int ret;
 
 	dvsm_store_init();
-	ret = dvsm_inode_init();
-	if (ret)
-		return ret;
 	ret = dvsm_share_init();
 	if (ret)
-		goto err_inode;
-	ret = dvsm_populate_init();
-	if (ret)
-		goto err_share;
+		return ret;
 	dvsm_debugfs_init();
 	ret = misc_register(&dvsm_device);
 	if (ret)
@@ -100,11 +94,7 @@ static int __init dvsm_init(void)
 
 err_debugfs:
 	dvsm_debugfs_exit();
-	dvsm_populate_exit();
-err_share:
 	dvsm_share_exit();
-err_inode:
-	dvsm_inode_exit();
 	return ret;
 }
 
@@ -112,9 +102,7 @@ static void __exit dvsm_exit(void)
 {
 	misc_deregister(&dvsm_device);
 	dvsm_debugfs_exit();
-	dvsm_populate_exit();
 	dvsm_share_exit();
-	dvsm_inode_exit();
 }
 
 module_init(dvsm_init);

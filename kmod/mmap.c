@@ -42,12 +42,13 @@ static bool dvsm_fault_is_write(const struct vm_fault *vmf)
 }
 
 static struct folio *dvsm_fault_get(struct dvsm_region *region, struct vm_fault *vmf, bool write,
-				    struct dvsm_found *found)
+				    struct folio *held, struct dvsm_found *found)
 {
 	struct dvsm_placing placing = {
 		.vma = vmf->vma,
 		.addr = vmf->address,
 		.here = NUMA_NO_NODE,
+		.held = held,
 	};
 	struct folio *folio;
 
@@ -80,7 +81,7 @@ static vm_fault_t dvsm_region_fault(struct vm_fault *vmf)
 	if (vmf->pgoff >= region->nr_pages)
 		return dvsm_fault_fail(region, vmf, -EFBIG);
 
-	folio = dvsm_fault_get(region, vmf, dvsm_fault_is_write(vmf), &found);
+	folio = dvsm_fault_get(region, vmf, dvsm_fault_is_write(vmf), NULL, &found);
 	if (IS_ERR(folio))
 		return dvsm_fault_fail(region, vmf, PTR_ERR(folio));
 	if (dvsm_store_page_is_poisoned(folio, vmf->pgoff)) {
@@ -122,7 +123,7 @@ static vm_fault_t dvsm_region_page_mkwrite(struct vm_fault *vmf)
 
 	if (vmf->pgoff >= region->nr_pages)
 		return dvsm_fault_fail(region, vmf, -EFBIG);
-	folio = dvsm_fault_get(region, vmf, true, &found);
+	folio = dvsm_fault_get(region, vmf, true, page_folio(vmf->page), &found);
 	if (IS_ERR(folio))
 		return dvsm_fault_fail(region, vmf, PTR_ERR(folio));
 	if (folio != page_folio(vmf->page)) {
@@ -151,11 +152,13 @@ static vm_fault_t dvsm_region_huge_fault(struct vm_fault *vmf, unsigned int orde
 	if (order != DVSM_HUGE_FAULT_PMD || pmd_none(vmf->orig_pmd) || !dvsm_fault_is_write(vmf) ||
 	    vmf->pgoff >= region->nr_pages)
 		return VM_FAULT_FALLBACK;
-	folio = dvsm_fault_get(region, vmf, true, &found);
+	folio = dvsm_fault_get(region, vmf, true, NULL, &found);
 	if (IS_ERR(folio))
 		return dvsm_fault_fail(region, vmf, PTR_ERR(folio));
 	dvsm_folio_mark_written(folio);
-	dvsm_store_unmap_chunk(region, dvsm_page_chunk(vmf->pgoff));
+	/* Another thread of the process may have been faster. */
+	if (pmd_same(READ_ONCE(*vmf->pmd), vmf->orig_pmd))
+		dvsm_store_unmap_chunk(region, dvsm_page_chunk(vmf->pgoff));
 	folio_unlock(folio);
 	folio_put(folio);
 	return VM_FAULT_NOPAGE;

@@ -2,27 +2,28 @@
 /*
  * Allocating ranges now, on several CPUs, and giving ranges back.
  *
- * Most of a populate is zeroing, which spreads well: the caller and workers on
- * other CPUs take chunk after chunk from one counter. A worker is a kernel
- * thread, so what belongs to the caller travels with the work: his cgroup, his
- * cpuset and the node that he calls local. A caller with a task policy of his
- * own works alone, because nobody else can apply it.
+ * Most of a populate is zeroing, which spreads well: the caller and helpers on
+ * other CPUs take chunk after chunk from one counter. A helper is a kernel
+ * thread, so what belongs to the caller travels with it: his memory cgroup, the
+ * CPUs and nodes that he may use, and the node that he calls local. Where that
+ * cannot be, he works alone: with a task policy of his own, which nobody else
+ * can apply, and in a CPU cgroup, whose limit helpers would escape.
  */
+#include <linux/capability.h>
+#include <linux/cgroup.h>
 #include <linux/cpuset.h>
+#include <linux/kthread.h>
 #include <linux/memcontrol.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/workqueue.h>
 
 #include "dvsm.h"
 #include "trace.h"
 
 #define DVSM_POPULATE_CHUNKS_PER_CPU	16
 #define DVSM_DISCARD_STEP		BIT_ULL(30)
-
-static struct workqueue_struct *dvsm_populate_wq;
 
 struct dvsm_populate {
 	struct dvsm_region *region;
@@ -34,11 +35,6 @@ struct dvsm_populate {
 	atomic64_t next_chunk;
 	atomic_long_t nr_populated;
 	int error;			/* the first one; ends everybody's work */
-};
-
-struct dvsm_populate_work {
-	struct work_struct work;
-	struct dvsm_populate *populate;
 };
 
 /* Fill [index, end), inside one chunk. */
@@ -84,10 +80,9 @@ static void dvsm_populate_run(struct dvsm_populate *populate, const struct dvsm_
 	}
 }
 
-static void dvsm_populate_work_fn(struct work_struct *work)
+static int dvsm_populate_help(void *arg)
 {
-	struct dvsm_populate *populate =
-		container_of(work, struct dvsm_populate_work, work)->populate;
+	struct dvsm_populate *populate = arg;
 	struct dvsm_placing placing = {
 		.here = populate->here,
 		.allowed = &populate->allowed,
@@ -96,6 +91,27 @@ static void dvsm_populate_work_fn(struct work_struct *work)
 
 	dvsm_populate_run(populate, &placing);
 	set_active_memcg(old);
+	/* The caller stops every helper that he started. */
+	set_current_state(TASK_IDLE);
+	while (!kthread_should_stop()) {
+		schedule();
+		set_current_state(TASK_IDLE);
+	}
+	__set_current_state(TASK_RUNNING);
+	return 0;
+}
+
+/* Whether a CPU cgroup says how much the caller may work. */
+static bool dvsm_populate_is_governed(void)
+{
+	bool governed = false;
+
+#ifdef CONFIG_CGROUP_SCHED
+	rcu_read_lock();
+	governed = task_css(current, cpu_cgrp_id)->parent;
+	rcu_read_unlock();
+#endif
+	return governed && !capable(CAP_SYS_NICE);
 }
 
 /* How many CPUs beside the caller's own shall work. */
@@ -104,39 +120,57 @@ static unsigned int dvsm_populate_helpers(struct dvsm_populate *populate, unsign
 	u64 nr_chunks = dvsm_page_chunk(populate->end - 1) - dvsm_page_chunk(populate->start) + 1;
 	unsigned int nr = cpumask_weight(current->cpus_ptr);
 
+	if (nr_threads)
+		nr = min(nr, nr_threads);
+	nr = min_t(u64, nr, nr_chunks / DVSM_POPULATE_CHUNKS_PER_CPU);
+	if (nr < 2)
+		return 0;
 #ifdef CONFIG_NUMA
 	if (populate->region->policy.mode == DVSM_POLICY_INHERIT && current->mempolicy)
 		return 0;
 #endif
-	if (nr_threads)
-		nr = min(nr, nr_threads);
-	nr = min_t(u64, nr, nr_chunks / DVSM_POPULATE_CHUNKS_PER_CPU);
-	return nr ? nr - 1 : 0;
+	return dvsm_populate_is_governed() ? 0 : nr - 1;
+}
+
+/* A helper near the memory of the @nth chunk, on a CPU that the caller may use. */
+static struct task_struct *dvsm_populate_start(struct dvsm_populate *populate, unsigned int nth)
+{
+	u64 chunk = dvsm_page_chunk(populate->start) + nth;
+	int nid = dvsm_policy_home(populate->region, chunk << DVSM_CHUNK_ORDER, populate->here);
+	struct task_struct *helper;
+	cpumask_var_t cpus;
+
+	if (!alloc_cpumask_var(&cpus, GFP_KERNEL))
+		return NULL;
+	if (!cpumask_and(cpus, current->cpus_ptr, cpumask_of_node(nid)))
+		cpumask_copy(cpus, current->cpus_ptr);
+	helper = kthread_create_on_node(dvsm_populate_help, populate, nid, "dvsm_populate/%u", nth);
+	if (!IS_ERR(helper)) {
+		set_cpus_allowed_ptr(helper, cpus);
+		wake_up_process(helper);
+	}
+	free_cpumask_var(cpus);
+	return IS_ERR(helper) ? NULL : helper;
 }
 
 static void dvsm_populate_with(struct dvsm_populate *populate, unsigned int nr_helpers)
 {
 	static const struct dvsm_placing placing = { .here = NUMA_NO_NODE };
-	struct dvsm_populate_work *works = NULL;
-	unsigned int i;
+	struct task_struct **helpers = NULL;
+	unsigned int nr = 0;
 
 	if (nr_helpers)
-		works = kcalloc(nr_helpers, sizeof(*works), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-	if (!works)
-		nr_helpers = 0;
-	for (i = 0; i < nr_helpers; i++) {
-		u64 chunk = dvsm_page_chunk(populate->start) + i;
-		int nid = dvsm_policy_home(populate->region, chunk << DVSM_CHUNK_ORDER,
-					   populate->here);
-
-		works[i].populate = populate;
-		INIT_WORK(&works[i].work, dvsm_populate_work_fn);
-		queue_work_node(nid, dvsm_populate_wq, &works[i].work);
+		helpers = kcalloc(nr_helpers, sizeof(*helpers), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	while (helpers && nr < nr_helpers) {
+		helpers[nr] = dvsm_populate_start(populate, nr);
+		if (!helpers[nr])
+			break;
+		nr++;
 	}
 	dvsm_populate_run(populate, &placing);
-	for (i = 0; i < nr_helpers; i++)
-		flush_work(&works[i].work);
-	kfree(works);
+	while (nr)
+		kthread_stop(helpers[--nr]);
+	kfree(helpers);
 }
 
 /**
@@ -236,26 +270,4 @@ int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u6
 		*discarded = (u64)nr_pages << PAGE_SHIFT;
 	trace_dvsm_discard(region->id, start >> PAGE_SHIFT, end >> PAGE_SHIFT, nr_pages, ret);
 	return ret;
-}
-
-/**
- * dvsm_populate_init - Make the workqueue.
- *
- * Context: module initialisation.
- * Return: 0 or -ENOMEM.
- */
-int dvsm_populate_init(void)
-{
-	dvsm_populate_wq = alloc_workqueue("dvsm", WQ_UNBOUND, 0);
-	return dvsm_populate_wq ? 0 : -ENOMEM;
-}
-
-/**
- * dvsm_populate_exit - End the workqueue.
- *
- * Context: module exit; nobody populates.
- */
-void dvsm_populate_exit(void)
-{
-	destroy_workqueue(dvsm_populate_wq);
 }

@@ -132,7 +132,7 @@ static struct dvsm_region *dvsm_region_alloc(u64 length, u32 flags,
 		return NULL;
 	INIT_LIST_HEAD(&region->link);
 	INIT_LIST_HEAD(&region->hidden);
-	xa_init(&region->links);
+	xa_init_flags(&region->links, XA_FLAGS_ACCOUNT);
 	region->length = length;
 	region->nr_pages = length >> PAGE_SHIFT;
 	region->flags = flags;
@@ -205,6 +205,28 @@ static struct mem_cgroup *dvsm_memcg_get(struct mem_cgroup *memcg)
 	return memcg;
 }
 
+/* What of a region's flags says how its memory is made. */
+static u32 dvsm_region_hidden_flags(const struct dvsm_region *payer)
+{
+	return DVSM_REGION_F_HIDDEN | (payer->flags & DVSM_REGION_F_HUGE_REQUIRED);
+}
+
+/**
+ * dvsm_region_is_hidden_for - Whether a hidden region's memory is as another's.
+ * @region: the hidden region
+ * @payer: the region that contents are kept for
+ *
+ * Context: any.
+ * Return: true if the same user and cgroup pay, and the wishes are the same.
+ */
+bool dvsm_region_is_hidden_for(const struct dvsm_region *region, const struct dvsm_region *payer)
+{
+	return region->user == payer->user && region->memcg == payer->memcg &&
+	       region->flags == dvsm_region_hidden_flags(payer) &&
+	       region->policy.mode == payer->policy.mode &&
+	       nodes_equal(region->policy.nodes, payer->policy.nodes);
+}
+
 /**
  * dvsm_region_create_hidden - Make a place for contents of a family.
  * @payer: the region whose user and cgroup pay for what is put there
@@ -216,8 +238,8 @@ struct dvsm_region *dvsm_region_create_hidden(struct dvsm_region *payer)
 {
 	struct dvsm_region *region;
 
-	region = dvsm_region_alloc(payer->length, DVSM_REGION_F_HIDDEN, &payer->policy,
-				   "hidden", payer->user->uid);
+	region = dvsm_region_alloc(payer->length, dvsm_region_hidden_flags(payer),
+				   &payer->policy, "hidden", payer->user->uid);
 	if (!region)
 		return NULL;
 	region->family = payer->family;
@@ -244,13 +266,20 @@ struct file *dvsm_region_create(u64 length, u32 flags, const struct dvsm_policy 
 	struct dvsm_region *region;
 	struct inode *inode;
 	struct file *file;
+	int ret;
 
+	ret = dvsm_inode_pin();
+	if (ret)
+		return ERR_PTR(ret);
 	region = dvsm_region_create_inode(length, flags, policy, label, NULL);
-	if (!region)
-		return ERR_PTR(-ENOMEM);
-	inode = region->inode;
-	file = dvsm_inode_open(inode, O_RDWR);
-	iput(inode);
+	if (region) {
+		inode = region->inode;
+		file = dvsm_inode_open(inode, O_RDWR);
+		iput(inode);
+	} else {
+		file = ERR_PTR(-ENOMEM);
+	}
+	dvsm_inode_unpin();
 	return file;
 }
 
@@ -270,8 +299,6 @@ void dvsm_region_retire(struct dvsm_region *region)
 	u64 next = 0;
 
 	dvsm_region_unlist(region);
-	if (xa_empty(&region->links))
-		return;
 	down_write(&region->family->lock);
 	dvsm_links_retire(region);
 	/* What is still linked is lent; everything between belongs to nobody. */

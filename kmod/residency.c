@@ -51,7 +51,7 @@ static bool dvsm_count_node(struct folio *folio, bool shared, void *arg)
  * @arg: the command's argument
  *
  * Context: process.
- * Return: 0; -EFAULT, -ENOMEM.
+ * Return: 0; -EFAULT, -ENOMEM, -EINTR.
  */
 int dvsm_region_nodes(struct dvsm_region *region, struct dvsm_region_nodes *arg)
 {
@@ -63,6 +63,8 @@ int dvsm_region_nodes(struct dvsm_region *region, struct dvsm_region_nodes *arg)
 	if (!stats)
 		return -ENOMEM;
 	dvsm_content_walk(region, 0, region->nr_pages, dvsm_count_node, stats);
+	if (fatal_signal_pending(current))
+		ret = -EINTR;
 	for (nid = 0; nid < nr_node_ids; nid++) {
 		struct dvsm_node *node = &region->nodes[nid];
 
@@ -74,7 +76,7 @@ int dvsm_region_nodes(struct dvsm_region *region, struct dvsm_region_nodes *arg)
 		stats[nid].out_nr_moved_out = atomic_long_read(&node->nr_moved_out);
 	}
 	nr = min(arg->nr_nodes, nr_node_ids);
-	if (copy_to_user(u64_to_user_ptr(arg->nodes), stats, nr * sizeof(*stats)))
+	if (!ret && copy_to_user(u64_to_user_ptr(arg->nodes), stats, nr * sizeof(*stats)))
 		ret = -EFAULT;
 	kvfree(stats);
 	arg->out_nr_nodes = nr_node_ids;

@@ -279,18 +279,37 @@ static struct dvsm_region *dvsm_share_hidden_store(struct dvsm_region *payer, u6
 	struct dvsm_region *region;
 
 	mutex_lock(&family->hidden_lock);
-	list_for_each_entry(region, &family->hidden, hidden) {
-		struct dvsm_link *link = xa_load(&region->links, chunk);
-
-		if (region->user == payer->user && !link)
+	list_for_each_entry(region, &family->hidden, hidden)
+		if (!xa_load(&region->links, chunk) && dvsm_region_is_hidden_for(region, payer))
 			goto out;
-	}
 	region = dvsm_region_create_hidden(payer);
 	if (region)
 		list_add(&region->hidden, &family->hidden);
 out:
 	mutex_unlock(&family->hidden_lock);
 	return region;
+}
+
+/* A link in a hidden region, for @payer's contents of @chunk; NULL without memory. */
+static struct dvsm_link *dvsm_share_hidden_place(struct dvsm_region *payer, u64 chunk)
+{
+	struct dvsm_region *store = dvsm_share_hidden_store(payer, chunk);
+
+	return store ? dvsm_link_make(store, chunk) : NULL;
+}
+
+/* A share of nothing, in a hidden region; NULL without memory. */
+static struct dvsm_share *dvsm_share_create_hidden(struct dvsm_region *payer, u64 chunk)
+{
+	struct dvsm_link *place = dvsm_share_hidden_place(payer, chunk);
+	struct dvsm_share *share;
+
+	if (!place)
+		return NULL;
+	share = dvsm_share_create(place);
+	if (!share)
+		dvsm_link_prune(place->region, chunk);
+	return share;
 }
 
 /**
@@ -302,9 +321,7 @@ out:
  */
 int dvsm_share_leave_to_hole(struct dvsm_link *link)
 {
-	struct dvsm_region *target = dvsm_share_hidden_store(link->region, link->chunk);
-	struct dvsm_link *place = target ? dvsm_link_make(target, link->chunk) : NULL;
-	struct dvsm_share *hole = place ? dvsm_share_create(place) : NULL;
+	struct dvsm_share *hole = dvsm_share_create_hidden(link->region, link->chunk);
 
 	if (!hole)
 		return -ENOMEM;
@@ -342,18 +359,13 @@ static int dvsm_share_copy(struct dvsm_share *share, struct dvsm_region *target)
 	return ret;
 }
 
-/* The contents move house: from now on @target's page cache holds them. */
-static int dvsm_share_move(struct dvsm_share *share, struct dvsm_region *target)
+/* The contents move house: they have been copied to @place, which lends them. */
+static void dvsm_share_move(struct dvsm_share *share, struct dvsm_link *place)
 {
-	struct dvsm_link *link = dvsm_link_make(target, share->chunk);
-
-	if (!link)
-		return -ENOMEM;
-	ihold(target->inode);
+	ihold(place->region->inode);
 	dvsm_share_end_store(share, true);
-	share->store = target;
-	link->lent = share;
-	return 0;
+	share->store = place->region;
+	place->lent = share;
 }
 
 /*
@@ -364,7 +376,6 @@ static void dvsm_share_lose(struct dvsm_share *share, int error)
 {
 	struct dvsm_link *link;
 
-	share->lost = true;
 	dvsm_share_end_store(share, true);
 	list_for_each_entry(link, &share->members, member) {
 		atomic_long_inc(&link->region->stats.nr_lost);
@@ -380,24 +391,26 @@ static void dvsm_share_lose(struct dvsm_share *share, int error)
 static void dvsm_share_break_keep(struct dvsm_link *writer)
 {
 	struct dvsm_share *share = writer->content;
-	struct dvsm_link *other = NULL, *link;
-	struct dvsm_region *target;
+	struct dvsm_link *other = NULL, *place, *link;
 	int ret = -ENOMEM;
 
 	list_for_each_entry(link, &share->members, member)
 		if (link != writer)
 			other = link;
 	if (share->nr_members == 2 && !other->lent)
-		target = other->region;
+		place = other;
 	else
-		target = dvsm_share_hidden_store(other->region, share->chunk);
-	if (target)
-		ret = dvsm_share_copy(share, target);
+		place = dvsm_share_hidden_place(other->region, share->chunk);
+	if (place)
+		ret = dvsm_share_copy(share, place->region);
 	dvsm_share_remove(writer);
-	if (!ret)
-		ret = dvsm_share_move(share, target);
-	if (ret)
-		dvsm_share_lose(share, ret);
+	if (!ret) {
+		dvsm_share_move(share, place);
+		return;
+	}
+	if (place)
+		dvsm_link_prune(place->region, share->chunk);
+	dvsm_share_lose(share, ret);
 }
 
 /*
@@ -406,14 +419,12 @@ static void dvsm_share_break_keep(struct dvsm_link *writer)
  */
 static int dvsm_share_break_away(struct dvsm_link *writer)
 {
-	struct dvsm_region *target = dvsm_share_hidden_store(writer->region, writer->chunk);
-	struct dvsm_link *place = target ? dvsm_link_make(target, writer->chunk) : NULL;
-	struct dvsm_share *own = place ? dvsm_share_create(place) : NULL;
+	struct dvsm_share *own = dvsm_share_create_hidden(writer->region, writer->chunk);
 	int ret;
 
 	if (!own)
 		return -ENOMEM;
-	ret = dvsm_share_copy(writer->content, target);
+	ret = dvsm_share_copy(writer->content, own->store);
 	if (ret) {
 		dvsm_share_end_store(own, false);
 		dvsm_share_free_if_unused(own);
@@ -465,6 +476,7 @@ static int dvsm_share_renew(struct dvsm_link *link)
 /**
  * dvsm_share_break - Let a region write to a chunk that it may share.
  * @link: the region's link, with content
+ * @held: a folio that the caller has one reference on, or NULL
  *
  * Afterwards nobody else reads the contents that the region reads.
  *
@@ -473,7 +485,7 @@ static int dvsm_share_renew(struct dvsm_link *link)
  * Return: 0; -ENOMEM or -ENOSPC where the writer's own copy cannot be had; -EIO
  * if the contents were lost.
  */
-int dvsm_share_break(struct dvsm_link *link)
+int dvsm_share_break(struct dvsm_link *link, struct folio *held)
 {
 	struct dvsm_share *share = link->content;
 	struct dvsm_region *region = link->region;
@@ -481,7 +493,7 @@ int dvsm_share_break(struct dvsm_link *link)
 	bool keep;
 	int ret = 0;
 
-	if (share->lost)
+	if (!share->store)
 		return -EIO;
 	if (share->nr_members == 1) {
 		if (share->store == region)
@@ -496,7 +508,7 @@ int dvsm_share_break(struct dvsm_link *link)
 	 * the folio must not change, so the writer cannot have it.
 	 */
 	dvsm_share_unmap(share);
-	keep = share->store == region && !dvsm_store_chunk_is_referenced(region, chunk);
+	keep = share->store == region && !dvsm_store_chunk_is_referenced(region, chunk, held);
 	if (keep)
 		dvsm_share_break_keep(link);
 	else

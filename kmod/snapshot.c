@@ -27,7 +27,7 @@
 #include "dvsm.h"
 #include "trace.h"
 
-#define DVSM_RANGES_BATCH	256	/* ranges copied to the user at once */
+#define DVSM_RANGES_BATCH	256U	/* ranges gathered at once */
 
 /* Between two chunks. Returns whether to give up. */
 static bool dvsm_is_interrupted(void)
@@ -36,11 +36,13 @@ static bool dvsm_is_interrupted(void)
 	return fatal_signal_pending(current);
 }
 
-/* Whether @region's own place has memory at @chunk. */
-static bool dvsm_own_is_resident(struct dvsm_region *region, u64 chunk)
+/* Take chunks out of all mappings of a region. */
+static void dvsm_unmap_chunks(struct dvsm_region *region, u64 first, u64 end)
 {
-	return dvsm_page_chunk(dvsm_store_next(region, chunk << DVSM_CHUNK_ORDER)) == chunk &&
-	       dvsm_store_next(region, chunk << DVSM_CHUNK_ORDER) < region->nr_pages;
+	/* A length of 0 would mean all of it. */
+	if (first < end)
+		unmap_mapping_range(region->inode->i_mapping, (loff_t)first << DVSM_CHUNK_SHIFT,
+				    (loff_t)(end - first) << DVSM_CHUNK_SHIFT, 0);
 }
 
 static struct dvsm_share *dvsm_content_of(struct dvsm_region *region, u64 chunk)
@@ -112,7 +114,7 @@ static int dvsm_take_check(struct dvsm_region *snapshot, u64 chunk)
 	struct dvsm_share *share = link->content;
 	struct dvsm_region *store = share->store;
 
-	if (share->nr_members != 2 || !store || !dvsm_store_chunk_is_referenced(store, chunk))
+	if (share->nr_members != 2 || !store || !dvsm_store_chunk_is_referenced(store, chunk, NULL))
 		return 0;
 	dvsm_link_set_base(link, NULL);
 	dvsm_share_leave(link);
@@ -135,8 +137,7 @@ static int dvsm_take_share(struct dvsm_region *parent, struct dvsm_region *snaps
 	}
 	if (ret)
 		return ret;
-	unmap_mapping_range(parent->inode->i_mapping, (loff_t)first << DVSM_CHUNK_SHIFT,
-			    (loff_t)(end - first) << DVSM_CHUNK_SHIFT, 0);
+	dvsm_unmap_chunks(parent, first, end);
 	xa_for_each(&snapshot->links, at, link) {
 		ret = dvsm_take_check(snapshot, at);
 		if (!ret && dvsm_is_interrupted())
@@ -154,12 +155,10 @@ static int dvsm_take_copies(struct dvsm_region *parent, struct dvsm_region *snap
 	u64 chunk;
 	int ret = 0;
 
-	unmap_mapping_range(parent->inode->i_mapping, (loff_t)first << DVSM_CHUNK_SHIFT,
-			    (loff_t)(end - first) << DVSM_CHUNK_SHIFT, 0);
+	dvsm_unmap_chunks(parent, first, end);
 	for (chunk = dvsm_content_next_chunk(parent, first); chunk < end && !ret;
 	     chunk = dvsm_content_next_chunk(parent, chunk + 1)) {
-		dvsm_store_settle_chunk(parent, chunk);
-		dvsm_store_unmap_chunk(parent, chunk);
+		dvsm_content_unmap(parent, chunk);
 		ret = dvsm_take_copy(snapshot, parent, chunk);
 		if (!ret && dvsm_is_interrupted())
 			ret = -EINTR;
@@ -216,26 +215,48 @@ struct file *dvsm_snapshot_take(struct dvsm_region *parent, loff_t start, loff_t
 
 /* Ranges as they are put together from chunks that come in order. */
 struct dvsm_ranges {
-	struct dvsm_range *ranges;
+	struct dvsm_range *ranges;	/* @nr_room of them */
 	unsigned int nr;		/* in use; the last one may still grow */
-	unsigned int nr_max;
+	unsigned int nr_room;
+	unsigned int nr_max;		/* that are wanted */
 };
 
-/* Add a chunk. Returns false if there is no room. */
-static bool dvsm_ranges_add(struct dvsm_ranges *ranges, u64 chunk, u64 region_length)
+static int dvsm_ranges_grow(struct dvsm_ranges *ranges)
+{
+	unsigned int nr_room = min(ranges->nr_max, max(2 * ranges->nr_room, DVSM_RANGES_BATCH));
+	struct dvsm_range *more = kvcalloc(nr_room, sizeof(*more), GFP_KERNEL_ACCOUNT);
+
+	if (!more)
+		return -ENOMEM;
+	if (ranges->nr)
+		memcpy(more, ranges->ranges, ranges->nr * sizeof(*more));
+	kvfree(ranges->ranges);
+	ranges->ranges = more;
+	ranges->nr_room = nr_room;
+	return 0;
+}
+
+/* Add a chunk. Returns 0; -ENOSPC if no more are wanted; -ENOMEM. */
+static int dvsm_ranges_add(struct dvsm_ranges *ranges, u64 chunk, u64 region_length)
 {
 	u64 offset = chunk << DVSM_CHUNK_SHIFT;
 	u64 length = min_t(u64, DVSM_CHUNK_SIZE, region_length - offset);
 	struct dvsm_range *last = ranges->nr ? &ranges->ranges[ranges->nr - 1] : NULL;
+	int ret;
 
 	if (last && last->offset + last->length == offset) {
 		last->length += length;
-		return true;
+		return 0;
 	}
 	if (ranges->nr == ranges->nr_max)
-		return false;
+		return -ENOSPC;
+	if (ranges->nr == ranges->nr_room) {
+		ret = dvsm_ranges_grow(ranges);
+		if (ret)
+			return ret;
+	}
 	ranges->ranges[ranges->nr++] = (struct dvsm_range) { .offset = offset, .length = length };
-	return true;
+	return 0;
 }
 
 /* Whether what @region reads at @chunk may be anything but zeroes. */
@@ -262,20 +283,32 @@ static u64 dvsm_next_chunk_of_two(struct dvsm_region *a, struct dvsm_region *b, 
 	return min(dvsm_content_next_chunk(a, chunk), dvsm_content_next_chunk(b, chunk));
 }
 
-/* Gather ranges that differ, from chunk @next on; returns where to go on. */
-static u64 dvsm_diff_gather(struct dvsm_region *a, struct dvsm_region *b, u64 next, u64 end,
+/* Gather ranges that differ, from chunk *@next on; sets it to where to go on. */
+static int dvsm_diff_gather(struct dvsm_region *a, struct dvsm_region *b, u64 *next, u64 end,
 			    struct dvsm_ranges *ranges)
 {
-	down_write(&a->family->lock);
-	for (next = dvsm_next_chunk_of_two(a, b, next); next < end;
-	     next = dvsm_next_chunk_of_two(a, b, next + 1)) {
-		if (dvsm_contents_differ(a, b, next) && !dvsm_ranges_add(ranges, next, a->length))
-			break;
-		if (dvsm_is_interrupted())
+	u64 chunk;
+	int ret = 0;
+
+	down_read(&a->family->lock);
+	for (chunk = dvsm_next_chunk_of_two(a, b, *next); chunk < end;
+	     chunk = dvsm_next_chunk_of_two(a, b, chunk + 1)) {
+		struct mutex *mutex = dvsm_store_chunk_mutex(a->family, chunk);
+		bool differ;
+
+		mutex_lock(mutex);
+		differ = dvsm_contents_differ(a, b, chunk);
+		mutex_unlock(mutex);
+		if (differ)
+			ret = dvsm_ranges_add(ranges, chunk, a->length);
+		if (!ret && dvsm_is_interrupted())
+			ret = -EINTR;
+		if (ret)
 			break;
 	}
-	up_write(&a->family->lock);
-	return min(next, end);
+	up_read(&a->family->lock);
+	*next = min(chunk, end);
+	return ret == -ENOSPC ? 0 : ret;
 }
 
 /**
@@ -294,15 +327,10 @@ int dvsm_region_diff(struct dvsm_region *region, struct dvsm_region *other,
 	u64 end = (arg->offset + arg->length + DVSM_CHUNK_SIZE - 1) >> DVSM_CHUNK_SHIFT;
 	struct dvsm_ranges ranges = { .nr_max = min_t(u32, arg->nr_ranges, DVSM_RANGES_BATCH) };
 	u64 next = arg->offset >> DVSM_CHUNK_SHIFT;
-	int ret = 0;
+	int ret;
 
-	ranges.ranges = kvcalloc(ranges.nr_max, sizeof(*ranges.ranges), GFP_KERNEL_ACCOUNT);
-	if (!ranges.ranges)
-		return -ENOMEM;
-	next = dvsm_diff_gather(region, other, next, end, &ranges);
-	if (fatal_signal_pending(current))
-		ret = -EINTR;
-	else if (copy_to_user(user, ranges.ranges, ranges.nr * sizeof(*user)))
+	ret = dvsm_diff_gather(region, other, &next, end, &ranges);
+	if (!ret && copy_to_user(user, ranges.ranges, ranges.nr * sizeof(*user)))
 		ret = -EFAULT;
 	kvfree(ranges.ranges);
 	arg->out_nr_ranges = ranges.nr;
@@ -318,17 +346,21 @@ static int dvsm_adopt_prepare(struct dvsm_region *region, struct dvsm_region *fr
 {
 	struct dvsm_share *share = dvsm_content_of(from, chunk);
 
-	if (!share && !dvsm_own_is_resident(from, chunk))
+	/* Nothing is adopted as nothing, unless others read what lies in the region's place. */
+	if (!share && !dvsm_store_chunk_is_resident(from, chunk) &&
+	    !dvsm_link_lends_to_others(xa_load(&region->links, chunk)))
 		return 0;
 	share = dvsm_content_to_share(from, chunk);
 	if (!share || !dvsm_link_make(region, chunk))
 		return -ENOMEM;
 	if (!share->store)
 		return -EIO;
+	if (dvsm_is_interrupted())
+		return -EINTR;
 	if (share->nr_members > 1)
 		return 0;
 	dvsm_share_unmap(share);
-	return dvsm_store_chunk_is_referenced(share->store, chunk) ? -EBUSY : 0;
+	return dvsm_store_chunk_is_referenced(share->store, chunk, NULL) ? -EBUSY : 0;
 }
 
 /* Make @region read what @from reads at @chunk. */
@@ -340,17 +372,44 @@ static int dvsm_adopt(struct dvsm_region *region, struct dvsm_region *from, u64 
 	if (!share)
 		return dvsm_content_make_hole(region, chunk);
 	link = xa_load(&region->links, chunk);
-	if (link->content) {
-		if (link->content->store)
-			dvsm_store_settle_chunk(link->content->store, chunk);
-		dvsm_store_unmap_chunk(region, chunk);
-	} else {
-		dvsm_store_settle_chunk(region, chunk);
-		dvsm_store_unmap_chunk(region, chunk);
+	dvsm_content_unmap(region, chunk);
+	if (!link->content)
 		dvsm_store_empty_chunk(region, chunk);
-	}
 	dvsm_share_switch(link, share);
 	return 0;
+}
+
+/*
+ * The region reads what the snapshot, whose link this is, reads: from here the two
+ * start anew. Without a share that both read, what they read is zeroes.
+ */
+static void dvsm_rebase(struct dvsm_region *region, struct dvsm_link *link)
+{
+	struct dvsm_share *share = link->content;
+
+	dvsm_link_set_base(link, share == dvsm_content_of(region, link->chunk) ? share : NULL);
+	dvsm_link_prune(link->region, link->chunk);
+}
+
+/* Call @fn for every chunk where the two differ, and count. */
+static int dvsm_restore_each(struct dvsm_region *region, struct dvsm_region *snapshot,
+			     int (*fn)(struct dvsm_region *region, struct dvsm_region *snapshot,
+				       u64 chunk),
+			     u64 *nr)
+{
+	u64 end = dvsm_page_chunk(region->nr_pages + DVSM_CHUNK_PAGES - 1);
+	u64 chunk;
+	int ret = 0;
+
+	*nr = 0;
+	for (chunk = dvsm_next_chunk_of_two(region, snapshot, 0); chunk < end && !ret;
+	     chunk = dvsm_next_chunk_of_two(region, snapshot, chunk + 1)) {
+		if (!dvsm_contents_differ(region, snapshot, chunk))
+			continue;
+		ret = fn(region, snapshot, chunk);
+		*nr += !ret;
+	}
+	return ret;
 }
 
 /**
@@ -360,32 +419,25 @@ static int dvsm_adopt(struct dvsm_region *region, struct dvsm_region *from, u64 
  * @arg: the command's argument
  *
  * Context: process.
- * Return: 0; -ENOMEM, -EBUSY, -EIO with nothing changed; -EINTR.
+ * Return: 0; -ENOMEM, -EBUSY, -EIO, -EINTR with nothing changed.
  */
 int dvsm_snapshot_restore(struct dvsm_region *region, struct dvsm_region *snapshot,
 			  struct dvsm_snapshot_restore *arg)
 {
-	u64 end = dvsm_page_chunk(region->nr_pages + DVSM_CHUNK_PAGES - 1);
-	u64 chunk;
-	int ret = 0;
+	struct dvsm_link *link;
+	unsigned long chunk;
+	u64 nr;
+	int ret;
 
-	arg->out_restored = 0;
 	down_write(&region->family->lock);
-	for (chunk = dvsm_next_chunk_of_two(region, snapshot, 0); chunk < end && !ret;
-	     chunk = dvsm_next_chunk_of_two(region, snapshot, chunk + 1)) {
-		if (dvsm_contents_differ(region, snapshot, chunk))
-			ret = dvsm_adopt_prepare(region, snapshot, chunk);
-		if (!ret && dvsm_is_interrupted())
-			ret = -EINTR;
-	}
-	for (chunk = dvsm_next_chunk_of_two(region, snapshot, 0); chunk < end && !ret;
-	     chunk = dvsm_next_chunk_of_two(region, snapshot, chunk + 1)) {
-		if (!dvsm_contents_differ(region, snapshot, chunk))
-			continue;
-		ret = dvsm_adopt(region, snapshot, chunk);
-		arg->out_restored += DVSM_CHUNK_SIZE;
-	}
+	ret = dvsm_restore_each(region, snapshot, dvsm_adopt_prepare, &nr);
+	if (!ret)
+		ret = dvsm_restore_each(region, snapshot, dvsm_adopt, &nr);
+	if (!ret)
+		xa_for_each(&snapshot->links, chunk, link)
+			dvsm_rebase(region, link);
 	up_write(&region->family->lock);
+	arg->out_restored = nr << DVSM_CHUNK_SHIFT;
 	trace_dvsm_snapshot_restore(region->id, snapshot->id, arg->out_restored, ret);
 	return ret;
 }
@@ -404,8 +456,9 @@ struct dvsm_merge {
 	u32 flags;
 	u64 end;
 	struct dvsm_ranges conflicts;
-	unsigned int nr_conflicts;	/* ranges, also those with no room */
+	unsigned int nr_conflicts;	/* ranges, also those that are not wanted */
 	u64 last_conflict;		/* chunk */
+	u64 nr_merged;			/* chunks */
 };
 
 static struct dvsm_share *dvsm_merge_base(struct dvsm_merge *merge, u64 chunk)
@@ -420,13 +473,14 @@ static bool dvsm_merge_is_conflict(struct dvsm_merge *merge, u64 chunk)
 	return dvsm_has_written(merge->region, dvsm_merge_base(merge, chunk), chunk);
 }
 
-static void dvsm_merge_note(struct dvsm_merge *merge, u64 chunk)
+static int dvsm_merge_note(struct dvsm_merge *merge, u64 chunk)
 {
 	if (!merge->nr_conflicts || merge->last_conflict + 1 != chunk)
 		merge->nr_conflicts++;
 	merge->last_conflict = chunk;
-	if (merge->nr_conflicts <= merge->conflicts.nr_max)
-		dvsm_ranges_add(&merge->conflicts, chunk, merge->region->length);
+	if (merge->nr_conflicts > merge->conflicts.nr_max)
+		return 0;
+	return dvsm_ranges_add(&merge->conflicts, chunk, merge->region->length);
 }
 
 /* Call @fn for every chunk that the snapshot has written. */
@@ -444,9 +498,9 @@ static int dvsm_merge_each(struct dvsm_merge *merge, int (*fn)(struct dvsm_merge
 
 static int dvsm_merge_find_conflict(struct dvsm_merge *merge, u64 chunk)
 {
-	if (dvsm_merge_is_conflict(merge, chunk))
-		dvsm_merge_note(merge, chunk);
-	return dvsm_is_interrupted() ? -EINTR : 0;
+	if (dvsm_is_interrupted())
+		return -EINTR;
+	return dvsm_merge_is_conflict(merge, chunk) ? dvsm_merge_note(merge, chunk) : 0;
 }
 
 static bool dvsm_merge_leaves_out(struct dvsm_merge *merge, u64 chunk)
@@ -471,38 +525,24 @@ static int dvsm_merge_adopt(struct dvsm_merge *merge, u64 chunk)
 	ret = dvsm_adopt(merge->region, merge->snapshot, chunk);
 	if (ret)
 		return ret;
-	/* From here the two start again. */
 	link = xa_load(&merge->snapshot->links, chunk);
-	if (link) {
-		dvsm_link_set_base(link, link->content);
-		dvsm_link_prune(merge->snapshot, chunk);
-	}
-	return 1;
+	if (link)
+		dvsm_rebase(merge->region, link);
+	merge->nr_merged++;
+	return 0;
 }
 
-static int dvsm_merge_locked(struct dvsm_merge *merge, u64 *merged)
+static int dvsm_merge_locked(struct dvsm_merge *merge)
 {
-	u64 chunk;
-	int ret;
+	int ret = dvsm_merge_each(merge, dvsm_merge_find_conflict);
 
-	ret = dvsm_merge_each(merge, dvsm_merge_find_conflict);
 	if (!ret && merge->nr_conflicts && !merge->flags)
 		ret = -EAGAIN;
 	if (!ret)
 		ret = dvsm_merge_each(merge, dvsm_merge_prepare);
-	if (ret)
-		return ret;
-	for (chunk = dvsm_content_next_chunk(merge->snapshot, 0); chunk < merge->end;
-	     chunk = dvsm_content_next_chunk(merge->snapshot, chunk + 1)) {
-		if (!dvsm_has_written(merge->snapshot, dvsm_merge_base(merge, chunk), chunk))
-			continue;
-		ret = dvsm_merge_adopt(merge, chunk);
-		if (ret < 0)
-			return ret;
-		if (ret)
-			*merged += DVSM_CHUNK_SIZE;
-	}
-	return 0;
+	if (!ret)
+		ret = dvsm_merge_each(merge, dvsm_merge_adopt);
+	return ret;
 }
 
 /**
@@ -524,17 +564,14 @@ int dvsm_snapshot_merge(struct dvsm_region *region, struct dvsm_region *snapshot
 		.snapshot = snapshot,
 		.flags = arg->flags,
 		.end = dvsm_page_chunk(region->nr_pages + DVSM_CHUNK_PAGES - 1),
-		.conflicts.nr_max = min_t(u32, arg->nr_conflicts, DVSM_RANGES_BATCH),
+		.conflicts.nr_max = arg->nr_conflicts,
 	};
 	int ret;
 
-	merge.conflicts.ranges = kvcalloc(merge.conflicts.nr_max + 1, sizeof(struct dvsm_range),
-					  GFP_KERNEL_ACCOUNT);
-	if (!merge.conflicts.ranges)
-		return -ENOMEM;
 	down_write(&region->family->lock);
-	ret = dvsm_merge_locked(&merge, &arg->out_merged);
+	ret = dvsm_merge_locked(&merge);
 	up_write(&region->family->lock);
+	arg->out_merged = merge.nr_merged << DVSM_CHUNK_SHIFT;
 	if (copy_to_user(user, merge.conflicts.ranges, merge.conflicts.nr * sizeof(*user)))
 		ret = -EFAULT;
 	kvfree(merge.conflicts.ranges);
@@ -570,7 +607,7 @@ int dvsm_region_unshare(struct dvsm_region *region, loff_t start, loff_t end, u6
 		mutex_lock(mutex);
 		link = xa_load(&region->links, chunk);
 		if (dvsm_link_is_shared(link)) {
-			ret = dvsm_share_break(link);
+			ret = dvsm_share_break(link, NULL);
 			if (!ret)
 				*unshared += DVSM_CHUNK_SIZE;
 		}

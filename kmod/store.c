@@ -5,7 +5,8 @@
  *
  * A chunk is a hole, one order-9 folio, or smaller folios where a huge one could
  * not be had, where the region ends inside the chunk, or where the core split a
- * folio because of a hardware error. Invariants:
+ * folio, because of a hardware error or because MADV_COLD named a part of it.
+ * Invariants:
  *
  *  - A folio is zeroed, charged and up to date before it is added.
  *  - A folio that was ever written to through a mapping or write() is marked
@@ -97,7 +98,8 @@ static bool dvsm_memory_is_zeroed(void)
 
 /*
  * In one piece where the CPU has fast string operations: it does better the more
- * it is told in advance, and __GFP_ZERO tells it 4 KiB at a time.
+ * it is told in advance. __GFP_ZERO tells it 4 KiB at a time, and newer kernels'
+ * memset() does not use them on every CPU that has them.
  */
 static void dvsm_folio_zero(struct folio *folio)
 {
@@ -150,12 +152,27 @@ err_uncharge:
 	return ERR_PTR(ret);
 }
 
+/* The largest order of a folio around @index that no other folio is in the way of. */
+static unsigned int dvsm_store_order_free(struct dvsm_region *region, pgoff_t index)
+{
+	unsigned int order = dvsm_order_max(index, region->nr_pages);
+
+	while (order) {
+		pgoff_t start = dvsm_block_start(index, order);
+
+		if (dvsm_store_next(region, start) >= start + (1UL << order))
+			break;
+		order = dvsm_order_below(order);
+	}
+	return order;
+}
+
 /* Fill the hole at @index with the largest folio that can be had. */
 static struct folio *dvsm_store_alloc(struct dvsm_region *region, pgoff_t index,
 				      const struct dvsm_placing *placing)
 {
-	unsigned int best = dvsm_order_max(index, region->nr_pages);
 	bool huge_only = region->flags & DVSM_REGION_F_HUGE_REQUIRED;
+	unsigned int best = dvsm_store_order_free(region, index);
 	unsigned int order = best;
 	struct folio *folio;
 
@@ -283,8 +300,6 @@ bool dvsm_store_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
 		for (i = 0; i < folio_batch_count(&batch); i++)
 			folio_put(batch.folios[i]);
 		folio_batch_init(&batch);
-		if (fatal_signal_pending(current))
-			break;
 		cond_resched();
 	}
 	return stop;
@@ -352,26 +367,48 @@ void dvsm_store_unmap_chunk(struct dvsm_region *region, u64 chunk)
 			    DVSM_CHUNK_SIZE, 0);
 }
 
-static bool dvsm_folio_is_referenced(struct folio *folio, void *arg)
+static bool dvsm_folio_is_referenced(struct folio *folio, void *held)
 {
-	int expected = folio_nr_pages(folio);	/* the page cache's */
+	bool lru = folio_test_lru(folio);
+	int refs = folio_ref_count(folio);
 
-	/* This look at it has one, and a folio on its way to a list of the LRU. */
-	expected += 1 + !folio_test_lru(folio);
-	return folio_ref_count(folio) > expected;
+	/*
+	 * A folio on its way to a list of the LRU has a reference for that. If it
+	 * arrives between the looks, the count may be of before or after.
+	 */
+	if (!lru && !folio_test_lru(folio))
+		refs--;
+	/* The page cache's, this walk's, and what the caller knows of. */
+	return refs > folio_nr_pages(folio) + 1 + (folio == held);
 }
 
 /**
  * dvsm_store_chunk_is_referenced - Whether anybody uses a chunk's folios unmapped.
  * @region: whose page cache
  * @chunk: the chunk, in no mapping
+ * @held: a folio that the caller has one reference on, or NULL
  *
  * Context: may sleep.
  * Return: true if somebody may; a passing reference is taken for a user.
  */
-bool dvsm_store_chunk_is_referenced(struct dvsm_region *region, u64 chunk)
+bool dvsm_store_chunk_is_referenced(struct dvsm_region *region, u64 chunk, struct folio *held)
 {
-	return dvsm_store_walk_chunk(region, chunk, dvsm_folio_is_referenced, NULL);
+	return dvsm_store_walk_chunk(region, chunk, dvsm_folio_is_referenced, held);
+}
+
+/**
+ * dvsm_store_chunk_is_resident - Whether a page cache has memory at a chunk.
+ * @region: whose page cache
+ * @chunk: the chunk
+ *
+ * Context: any.
+ * Return: true if it has.
+ */
+bool dvsm_store_chunk_is_resident(struct dvsm_region *region, u64 chunk)
+{
+	pgoff_t next = dvsm_store_next(region, chunk << DVSM_CHUNK_ORDER);
+
+	return next < region->nr_pages && dvsm_page_chunk(next) == chunk;
 }
 
 static bool dvsm_folio_count(struct folio *folio, void *arg)
@@ -430,7 +467,7 @@ static bool dvsm_folio_is_written(struct folio *folio, void *arg)
 bool dvsm_store_chunk_is_written(struct dvsm_region *region, u64 chunk)
 {
 	if (region->flags & DVSM_REGION_F_REGISTRABLE)
-		return dvsm_page_chunk(dvsm_store_next(region, chunk << DVSM_CHUNK_ORDER)) == chunk;
+		return dvsm_store_chunk_is_resident(region, chunk);
 	return dvsm_store_walk_chunk(region, chunk, dvsm_folio_is_written, NULL);
 }
 
@@ -572,10 +609,29 @@ static bool dvsm_store_dirty_folio(struct address_space *mapping, struct folio *
 	return false;
 }
 
-/* Only eviction of clean unmapped folios asks without any gfp flag. */
+/*
+ * Asked before a folio is evicted, without any gfp flag: never. And before a huge
+ * one is split, by MADV_COLD on a part of it or by soft offlining: not where the
+ * region's owner asked for huge folios that stay, unless the hardware lost a page.
+ */
 static bool dvsm_store_release_folio(struct folio *folio, gfp_t gfp)
 {
-	return gfp != 0;
+	struct dvsm_region *region = folio->mapping->host->i_private;
+
+	if (!gfp)
+		return false;
+	return !(region->flags & (DVSM_REGION_F_HUGE_REQUIRED | DVSM_REGION_F_PINNED)) ||
+	       !folio_test_large(folio) || folio_test_has_hwpoisoned(folio);
+}
+
+/*
+ * A huge folio that could not be split when the hardware lost a page of it must
+ * not go back to the page allocator, which would hand that page out again.
+ */
+static void dvsm_store_free_folio(struct folio *folio)
+{
+	if (folio_test_large(folio) && folio_test_has_hwpoisoned(folio))
+		folio_get(folio);
 }
 
 static int dvsm_store_migrate_folio(struct address_space *mapping, struct folio *dst,
@@ -606,6 +662,7 @@ static int dvsm_store_error_remove(struct address_space *mapping, struct dvsm_er
 const struct address_space_operations dvsm_store_aops = {
 	.dirty_folio		= dvsm_store_dirty_folio,
 	.release_folio		= dvsm_store_release_folio,
+	.free_folio		= dvsm_store_free_folio,
 	.migrate_folio		= dvsm_store_migrate_folio,
 	.error_remove_folio	= dvsm_store_error_remove,
 };

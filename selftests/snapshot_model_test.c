@@ -234,8 +234,10 @@ static void do_restore(struct member *s)
 	if (!m)
 		return;
 	check(ioctl(m->fd, DVSM_IOC_SNAPSHOT_RESTORE, &arg) == 0, "restore");
-	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++)
+	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++) {
 		copy_chunk(m, s, chunk);
+		s->base[chunk] = s->contents[chunk];
+	}
 }
 
 static bool is_in(const struct dvsm_range *ranges, unsigned int nr, size_t chunk)
