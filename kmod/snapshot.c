@@ -381,13 +381,13 @@ static int dvsm_adopt(struct dvsm_region *region, struct dvsm_region *from, u64 
 
 /*
  * The region reads what the snapshot, whose link this is, reads: from here the two
- * start anew. Without a share that both read, what they read is zeroes.
+ * start anew. No base stands for zeroes, whoever holds them.
  */
 static void dvsm_rebase(struct dvsm_region *region, struct dvsm_link *link)
 {
-	struct dvsm_share *share = link->content;
+	bool written = dvsm_content_is_written(region, link->chunk);
 
-	dvsm_link_set_base(link, share == dvsm_content_of(region, link->chunk) ? share : NULL);
+	dvsm_link_set_base(link, written ? link->content : NULL);
 	dvsm_link_prune(link->region, link->chunk);
 }
 
