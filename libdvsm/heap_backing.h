@@ -15,7 +15,5 @@ int dvsm_heap_init(struct dvsm_heap *heap, struct dvsm_region *region,
 		   const struct dvsm_heap_options *options);
 extern struct dvsm_heap dvsm_default_heap __attribute__((visibility("hidden")));
 extern uint32_t dvsm_default_flags __attribute__((visibility("hidden")));
-/* Sizes below are for the fast path of dvsm_malloc(): none until the heap is made. */
-extern size_t dvsm_default_small __attribute__((visibility("hidden")));
 
 #endif /* DVSM_HEAP_BACKING_H */

@@ -3,17 +3,14 @@
 #include "heap_class.h"
 
 /* To 128 and to 256 by 16, to 512 by 32, to 1024 by 64. */
-#define ONE(n)	S(n)
-#define TWO(n)	S(n), S(n)
+#define ONE(n)	n
+#define TWO(n)	n, n
 #define FOUR(n)	TWO(n), TWO(n)
 #define EIGHT(x, n) x(n), x(n + 1), x(n + 2), x(n + 3), x(n + 4), x(n + 5), x(n + 6), x(n + 7)
-#define CLASSES	S(1), EIGHT(ONE, 1), EIGHT(ONE, 9), EIGHT(TWO, 17), EIGHT(FOUR, 25)
 
-#define S(n)	n
-const uint8_t dvsm_class_small[DVSM_SMALL_MAX / 16 + 1] = { CLASSES };
-#undef S
-#define S(n)	((n) * DVSM_STACK_STRIDE)
-const uint32_t dvsm_stack_small[DVSM_SMALL_MAX / 16 + 1] = { CLASSES };
+const uint8_t dvsm_class_small[DVSM_SMALL_MAX / 16 + 1] = {
+	1, EIGHT(ONE, 1), EIGHT(ONE, 9), EIGHT(TWO, 17), EIGHT(FOUR, 25)
+};
 
 size_t dvsm_class_size(uint32_t class)
 {

@@ -7,13 +7,8 @@
 
 #include "heap_types.h"
 
-#define DVSM_SMALL_MAX	1024U
-
 /* Class of a size up to DVSM_SMALL_MAX, by (size + 15) / 16. */
 extern const uint8_t dvsm_class_small[DVSM_SMALL_MAX / 16 + 1];
-
-/* Offset of that class's stack from the first one. */
-extern const uint32_t dvsm_stack_small[DVSM_SMALL_MAX / 16 + 1] __attribute__((visibility("hidden")));
 
 /* Size of the largest class. */
 #define DVSM_CLASS_SIZE_MAX	(15UL << 17)

@@ -6,13 +6,16 @@
  * thread is preempted, migrated, signalled or killed before that store, nothing has happened. Aborts are
  * counted by the callers and bounded: a section that is single-stepped would abort for ever.
  *
- * A thread without rseq has a negative cpu_id and does without stacks; so does every thread of a libc without
- * rseq (heap_cpu.c). Every CPU that the machine can ever have has stacks.
+ * A thread without rseq has a cpu_id of -1 or -2; so has every thread of a libc without rseq (heap_cpu.c). In front
+ * of CPU 0's area are two that stay zero: such threads find stacks without blocks and without room there, and the
+ * fast paths need not ask. Every CPU that the machine can ever have has stacks.
  */
 #ifndef DVSM_HEAP_CPU_H
 #define DVSM_HEAP_CPU_H
 
 #include "heap_types.h"
+
+/* DVSM_RSEQ_, dvsm_cpu_pop(), dvsm_cpu_push(): programs may have them inline. */
 
 /* What the kernel and the C library agree on; the kernel writes cpu_id, we write rseq_cs. */
 struct dvsm_rseq {
@@ -25,115 +28,7 @@ struct dvsm_rseq {
 extern long dvsm_rseq_offset __attribute__((visibility("hidden")));
 void dvsm_rseq_init(void);
 
-enum dvsm_cpu_answer {
-	DVSM_CPU_DONE,
-	DVSM_CPU_NONE,		/* no rseq */
-	DVSM_CPU_EMPTY,		/* pop: no block; push: no room */
-	DVSM_CPU_ABORTED,
-};
-
 #if defined(__x86_64__)
-
-/* %[area] is the thread's area as an offset from %fs. */
-#define DVSM_RSEQ_BEGIN(abort)						\
-	".pushsection __rseq_cs, \"aw\"\n\t"				\
-	".balign 32\n"							\
-	"3:\n\t"							\
-	".long 0, 0\n\t"						\
-	".quad 1f, 2f - 1f, 4f\n\t"					\
-	".popsection\n\t"						\
-	".pushsection .text.dvsm_rseq_abort, \"ax\"\n\t"		\
-	".byte 0x0f, 0xb9, 0x3d\n\t"					\
-	".long 0x53053053\n"						\
-	"4:\n\t"							\
-	"jmp " abort "\n\t"						\
-	".popsection\n\t"						\
-	"leaq 3b(%%rip), %[scratch]\n\t"				\
-	"movq %[scratch], %%fs:8(%[area])\n"				\
-	"1:\n\t"
-
-#define DVSM_RSEQ_END	"2:\n\t"
-
-#define DVSM_RSEQ_CPU							\
-	"movl %%fs:4(%[area]), %k[scratch]\n\t"				\
-	"testl %k[scratch], %k[scratch]\n\t"
-
-/* Each CPU's area is half a mebibyte. */
-#define DVSM_RSEQ_STACK							\
-	"shlq $19, %[scratch]\n\t"					\
-	"addq %[stacks], %[scratch]\n\t"
-
-/**
- * dvsm_cpu_pop - take the top block of the running CPU's stack.
- * @stacks: address of CPU 0's stack of that class
- * @area: dvsm_rseq_offset
- * @block: receives the block's address
- *
- * The head's count is written alone: the tag stays.
- */
-static inline __attribute__((always_inline)) enum dvsm_cpu_answer
-dvsm_cpu_pop(const void *stacks, long area, void **block)
-{
-	uint64_t scratch, count;
-
-	asm volatile goto(DVSM_RSEQ_BEGIN("%l[aborted]")
-		 DVSM_RSEQ_CPU
-		 "js %l[none]\n\t"
-		 DVSM_RSEQ_STACK
-		 "movl (%[scratch]), %k[count]\n\t"
-		 "subl $1, %k[count]\n\t"
-		 "jc %l[empty]\n\t"
-		 "movq 16(%[scratch], %[count], 8), %[block]\n\t"
-		 "movl %k[count], (%[scratch])\n"
-		 DVSM_RSEQ_END
-		 : [scratch] "=&r" (scratch), [count] "=&r" (count), [block] "=&r" (*block)
-		 : [area] "r" (area), [stacks] "r" (stacks)
-		 : "memory", "cc" : aborted, none, empty);
-	return DVSM_CPU_DONE;
-none:
-	return DVSM_CPU_NONE;
-empty:
-	return DVSM_CPU_EMPTY;
-aborted:
-	return DVSM_CPU_ABORTED;
-}
-
-/**
- * dvsm_cpu_push - put a block on the running CPU's stack.
- *
- * A block that is on top already is being freed twice: that counts as no room, and the slow path looks closer.
- * (With a count of 0 the comparison is with the capacity, which is no block's offset.)
- */
-static inline __attribute__((always_inline)) enum dvsm_cpu_answer
-dvsm_cpu_push(const void *stacks, long area, const void *block)
-{
-	uint64_t scratch, count;
-
-	asm volatile goto(DVSM_RSEQ_BEGIN("%l[aborted]")
-		 DVSM_RSEQ_CPU
-		 "js %l[none]\n\t"
-		 DVSM_RSEQ_STACK
-		 "movl (%[scratch]), %k[count]\n\t"
-		 "cmpl 8(%[scratch]), %k[count]\n\t"
-		 "jae %l[full]\n\t"
-		 "cmpq 8(%[scratch], %[count], 8), %[block]\n\t"
-		 "je %l[full]\n\t"
-		 "movq %[block], 16(%[scratch], %[count], 8)\n\t"
-		 "addl $1, %k[count]\n\t"
-		 "movl %k[count], (%[scratch])\n"
-		 DVSM_RSEQ_END
-		 : [scratch] "=&r" (scratch), [count] "=&r" (count)
-		 : [area] "r" (area), [stacks] "r" (stacks),
-		   [block] "r" (block)
-		 : "memory", "cc" : aborted, none, full);
-	return DVSM_CPU_DONE;
-none:
-	return DVSM_CPU_NONE;
-full:
-	return DVSM_CPU_EMPTY;
-aborted:
-	return DVSM_CPU_ABORTED;
-}
 
 /**
  * dvsm_cpu_move - copy blocks and replace a stack's head, if it is what it was.

@@ -12,7 +12,7 @@
 
 struct dvsm_heap dvsm_default_heap;
 uint32_t dvsm_default_flags;
-size_t dvsm_default_small;
+const struct dvsm_heap_fast *const dvsm_heap_fast_1 = &dvsm_default_heap.fast;
 
 static uint64_t dvsm_layout_add(uint64_t *end, uint64_t size, uint64_t align)
 {
@@ -38,7 +38,9 @@ static void dvsm_layout(struct dvsm_heap_header *header)
 	header->chunks = dvsm_layout_add(&end, nr_chunks * sizeof(struct dvsm_heap_chunk), 64);
 	header->classes = dvsm_layout_add(&end, nr_pages, 64);
 	header->slabs = dvsm_layout_add(&end, nr_pages * sizeof(struct dvsm_slab), 4096);
-	header->cpus = dvsm_layout_add(&end, (uint64_t)header->nr_cpus << DVSM_CPU_SHIFT, 4096);
+	header->cpus = dvsm_layout_add(&end, (uint64_t)(header->nr_cpus + DVSM_CPU_GUARDS)
+					     << DVSM_CPU_SHIFT, 4096);
+	header->cpus += (uint64_t)DVSM_CPU_GUARDS << DVSM_CPU_SHIFT;
 	header->words = dvsm_layout_add(&end, nr_pages * DVSM_SLAB_WORDS * sizeof(struct dvsm_word),
 					4096);
 	header->first_chunk = (uint32_t)((end + DVSM_HEAP_CHUNK_SIZE - 1) >> DVSM_HEAP_CHUNK_SHIFT);
@@ -50,6 +52,7 @@ static int dvsm_heap_view(struct dvsm_heap *heap, struct dvsm_heap_header *heade
 			  struct dvsm_region *region)
 {
 	uintptr_t base = (uintptr_t)header;
+	uint32_t size;
 	void *zeroes;
 
 	heap->header = header;
@@ -66,19 +69,27 @@ static int dvsm_heap_view(struct dvsm_heap *heap, struct dvsm_heap_header *heade
 	heap->classes = (uint8_t *)(base + header->classes);
 	heap->slabs = (struct dvsm_slab *)(base + header->slabs);
 	heap->cpus = (char *)(base + header->cpus);
-	heap->stacks = heap->cpus + offsetof(struct dvsm_cpu, stacks);
-	heap->fast = heap->classes;
+	heap->fast.stacks = heap->cpus + offsetof(struct dvsm_cpu, stacks);
+	for (size = 0; size <= DVSM_SMALL_MAX; size += 16)
+		heap->fast.small[size / 16] = heap->fast.stacks +
+					      dvsm_class_small[size / 16] * DVSM_STACK_STRIDE;
+	heap->fast.classes = heap->classes;
 	if (header->nr_nodes > 1) {
 		zeroes = mmap(NULL, header->size >> DVSM_HEAP_PAGE_SHIFT, PROT_READ,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (zeroes == MAP_FAILED)
 			return -errno;
-		heap->fast = zeroes;
+		heap->fast.classes = zeroes;
 	}
 	heap->words = (struct dvsm_word *)(base + header->words);
 	heap->region = region;
 	heap->base = base;
 	dvsm_rseq_init();
+	heap->fast.area = dvsm_rseq_offset;
+	heap->fast.base = base;
+	/* Last: until then free() of another thread, of NULL or of nothing of ours, looks at no table. */
+	atomic_signal_fence(memory_order_seq_cst);
+	heap->fast.size = header->size;
 	return 0;
 }
 
@@ -384,8 +395,8 @@ void dvsm_heap_detach(struct dvsm_heap *heap)
 			break;
 		}
 	}
-	if (heap->fast != heap->classes)
-		munmap((void *)heap->fast, heap->size >> DVSM_HEAP_PAGE_SHIFT);
+	if (heap->fast.classes != heap->classes)
+		munmap((void *)heap->fast.classes, heap->size >> DVSM_HEAP_PAGE_SHIFT);
 	munmap((void *)heap->base, heap->size);
 	if (heap->region)
 		dvsm_region_destroy(heap->region);
@@ -421,7 +432,7 @@ struct dvsm_heap *dvsm_heap_default(void)
 		} else if (atomic_compare_exchange_strong(&dvsm_default_state, &state, self)) {
 			error = dvsm_heap_init(&dvsm_default_heap, NULL, &options);
 			if (!error)
-				dvsm_default_small = DVSM_SMALL_MAX + 1;
+				dvsm_default_heap.fast.limit = DVSM_SMALL_MAX + 1;
 			atomic_store(&dvsm_default_state, !error);
 			if (error)
 				return dvsm_fail_null(error);

@@ -8,8 +8,8 @@
 /* One comparison for sizes that are not small, and for a heap that is not made yet. */
 void *dvsm_malloc(size_t size)
 {
-	if (dvsm_unlikely(size >= dvsm_default_small))
-		return dvsm_malloc_large(&dvsm_default_heap, size);
+	if (dvsm_unlikely(size >= dvsm_default_heap.fast.limit))
+		return dvsm_malloc_large(size, &dvsm_default_heap);
 	return dvsm_malloc_small(&dvsm_default_heap, size);
 }
 

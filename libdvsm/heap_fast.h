@@ -11,49 +11,43 @@
 #define dvsm_unlikely(x)	__builtin_expect(!!(x), 0)
 
 /* heap_malloc.c */
-void *dvsm_malloc_slow(const struct dvsm_heap *heap, size_t size);
-void *dvsm_malloc_large(const struct dvsm_heap *heap, size_t size);
-void dvsm_free_slow(const struct dvsm_heap *heap, uint64_t offset);
+void *dvsm_malloc_slow(size_t size, const struct dvsm_heap *heap);
+void *dvsm_malloc_large(size_t size, const struct dvsm_heap *heap);
+void dvsm_free_slow(const void *address, const struct dvsm_heap *heap);
 
-static inline const void *dvsm_stacks(const struct dvsm_heap *heap, uint64_t stack)
+/* CPU 0's. */
+static inline const char *dvsm_stacks(const struct dvsm_heap *heap, uint32_t stack)
 {
-	uint64_t stride = DVSM_STACK_STRIDE;
-
-	/* One multiplication, not shifts and sums. */
-	asm("" : "+r" (stride));
-	return heap->stacks + stack * stride;
+	return heap->fast.stacks + (uint64_t)stack * DVSM_STACK_STRIDE;
 }
 
 static inline __attribute__((always_inline)) void *
-dvsm_malloc_stack(const struct dvsm_heap *heap, size_t size, const void *stacks)
+dvsm_malloc_stack(const struct dvsm_heap *heap, size_t size, const char *stacks)
 {
 	void *block;
 
 	if (dvsm_likely(dvsm_cpu_pop(stacks, dvsm_rseq_offset, &block) == DVSM_CPU_DONE))
 		return block;
-	return dvsm_malloc_slow(heap, size);
+	return dvsm_malloc_slow(size, heap);
 }
 
 /* Sizes up to DVSM_SMALL_MAX. */
 static inline __attribute__((always_inline)) void *
 dvsm_malloc_small(const struct dvsm_heap *heap, size_t size)
 {
-	return dvsm_malloc_stack(heap, size, heap->stacks + dvsm_stack_small[(size + 15) / 16]);
+	return dvsm_malloc_stack(heap, size, heap->fast.small[(size + 15) / 16]);
 }
 
 static inline __attribute__((always_inline)) void
 dvsm_free_fast(const struct dvsm_heap *heap, const void *address)
 {
-	uint64_t offset = dvsm_heap_offset_of(heap, address);
-	uint64_t class;
+	uint64_t offset = (uintptr_t)address - heap->fast.base;
 
-	if (dvsm_unlikely(offset >= heap->size))
-		goto slow;
-	class = heap->fast[offset >> DVSM_HEAP_PAGE_SHIFT];
-	if (dvsm_likely(dvsm_cpu_push(dvsm_stacks(heap, class), dvsm_rseq_offset, address) == DVSM_CPU_DONE))
+	if (dvsm_likely(offset < heap->fast.size) &&
+	    dvsm_likely(dvsm_cpu_push(dvsm_heap_fast_stack(&heap->fast, offset), dvsm_rseq_offset,
+				      address) == DVSM_CPU_DONE))
 		return;
-slow:
-	dvsm_free_slow(heap, offset);
+	dvsm_free_slow(address, heap);
 }
 
 #endif /* DVSM_HEAP_FAST_H */

@@ -43,7 +43,7 @@ static __attribute__((noinline)) void *dvsm_malloc_first(size_t size)
 	return heap ? dvsm_heap_malloc(heap, size) : dvsm_malloc_none();
 }
 
-__attribute__((noinline)) void *dvsm_malloc_slow(const struct dvsm_heap *heap, size_t size)
+__attribute__((noinline)) void *dvsm_malloc_slow(size_t size, const struct dvsm_heap *heap)
 {
 	uint32_t class = dvsm_class_of(size);
 	uint64_t offset;
@@ -62,7 +62,7 @@ __attribute__((noinline)) void *dvsm_malloc_slow(const struct dvsm_heap *heap, s
 }
 
 /* Sizes beyond DVSM_SMALL_MAX. */
-__attribute__((noinline)) void *dvsm_malloc_large(const struct dvsm_heap *heap, size_t size)
+__attribute__((noinline)) void *dvsm_malloc_large(size_t size, const struct dvsm_heap *heap)
 {
 	uint64_t offset;
 	uint32_t class;
@@ -84,11 +84,12 @@ __attribute__((noinline)) void *dvsm_malloc_large(const struct dvsm_heap *heap, 
 	return offset ? dvsm_heap_at(heap, offset) : dvsm_malloc_none();
 }
 
-static void *dvsm_heap_malloc_any(const struct dvsm_heap *heap, size_t size)
+static inline __attribute__((always_inline)) void *
+dvsm_heap_malloc_any(const struct dvsm_heap *heap, size_t size)
 {
 	if (size <= DVSM_SMALL_MAX)
 		return dvsm_malloc_small(heap, size);
-	return dvsm_malloc_large(heap, size);
+	return dvsm_malloc_large(size, heap);
 }
 
 void *dvsm_heap_malloc(struct dvsm_heap *heap, size_t size)
@@ -107,10 +108,10 @@ static uint32_t dvsm_free_stack(const struct dvsm_heap *heap, uint64_t offset, u
 	return class;
 }
 
-/* @offset: as free() computed it; of NULL, foreign and wild pointers too. Keeps errno. */
-__attribute__((noinline)) void dvsm_free_slow(const struct dvsm_heap *heap, uint64_t offset)
+/* NULL, foreign and wild pointers come here, too. Keeps errno. */
+__attribute__((noinline)) void dvsm_free_slow(const void *address, const struct dvsm_heap *heap)
 {
-	void *address = dvsm_heap_at(heap, offset);
+	uint64_t offset = dvsm_heap_offset_of(heap, address);
 	int error = errno;
 	uint32_t class, stack;
 	int try;

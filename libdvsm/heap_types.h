@@ -48,12 +48,14 @@
 #include <stdalign.h>
 #include <stdatomic.h>
 
-#include <dvsm/heap.h>
+#include <dvsm/heap_inline.h>
+#undef dvsm_malloc
+#undef dvsm_free
 
 #include "internal.h"
 
 #define DVSM_HEAP_MAGIC		0x3170616568565344ULL	/* "DSVheap1" */
-#define DVSM_HEAP_VERSION	1
+#define DVSM_HEAP_VERSION	2
 #define DVSM_HEAP_CHUNK_SHIFT	21
 #define DVSM_HEAP_PAGE_SHIFT	16
 #define DVSM_HEAP_CHUNK_SIZE	(1UL << DVSM_HEAP_CHUNK_SHIFT)
@@ -77,6 +79,9 @@
 #define DVSM_CLASSES		128U
 #define DVSM_STACK_REMOTE	(DVSM_CLASS_CACHED + 1)	/* blocks of any class of other nodes */
 #define DVSM_STACKS		(DVSM_CLASS_HUGE + 1)	/* room for each byte that the class table can have */
+
+/* Up to here a table says where a size's stack is. */
+#define DVSM_SMALL_MAX		DVSM_HEAP_FAST_MAX
 
 /* Hints: one for each class, and for runs of free pages of 1, 2, 4, 8, 16 and 32. */
 #define DVSM_HINT_RUN		120U
@@ -194,6 +199,8 @@ struct dvsm_stack {
 	uint64_t blocks[DVSM_STACK_SLOTS];	/* addresses: the fast paths are worth the exception */
 };
 
+/* Areas of no CPU, -1 and -2, in front of the others: they stay zero (heap_cpu.h). */
+#define DVSM_CPU_GUARDS		2U
 #define DVSM_CPU_SHIFT		19
 struct dvsm_cpu {
 	_Atomic uint32_t cur[DVSM_CLASSES];	/* page + 1 of the current slab; 0: none. Atomic: not only this CPU */
@@ -203,6 +210,10 @@ struct dvsm_cpu {
 };
 _Static_assert(sizeof(struct dvsm_cpu) <= 1UL << DVSM_CPU_SHIFT, "a CPU's area");
 _Static_assert(sizeof(struct dvsm_stack) <= DVSM_STACK_STRIDE, "a stack's stride");
+_Static_assert(DVSM_STACK_STRIDE == 4160 && DVSM_CPU_SHIFT == 19 && DVSM_HEAP_PAGE_SHIFT == 16,
+	       "what <dvsm/heap_inline.h> says");
+_Static_assert(offsetof(struct dvsm_stack, head) == 0 && offsetof(struct dvsm_stack, capacity) == 8 &&
+	       offsetof(struct dvsm_stack, blocks) == 16, "what <dvsm/heap_inline.h> says");
 _Static_assert(sizeof(struct dvsm_lane) == 64, "a lane is one line");
 _Static_assert(sizeof(struct dvsm_class) == 16, "four classes a line");
 
@@ -238,11 +249,11 @@ struct dvsm_heap_header {
 
 /* A process's view: the tables as addresses. Written at creation, then only read. */
 struct dvsm_heap {
-	uintptr_t base;			/* 0: no heap yet */
+	/* Its class table is all zeroes where free() has to look at nodes first. */
+	struct dvsm_heap_fast fast;
+	uintptr_t base;
 	uint64_t size;
 	uint8_t *classes;		/* by page: the class table */
-	char *stacks;			/* of CPU 0 */
-	const uint8_t *fast;		/* the class table; all zeroes where free() has to look at nodes first */
 	uint32_t nr_cpus;
 	uint32_t nr_nodes;
 	char *cpus;

@@ -41,17 +41,17 @@ static __attribute__((noinline)) struct dvsm_heap *heap_first(void)
 
 static inline bool heap_is_ready(void)
 {
-	return dvsm_default_small;
+	return dvsm_default_heap.fast.limit;
 }
 
 EXPORT void *malloc(size_t size)
 {
-	if (dvsm_unlikely(size >= dvsm_default_small)) {
+	if (dvsm_unlikely(size >= dvsm_default_heap.fast.limit)) {
 		if (!heap_is_ready() && !heap_first()) {
 			errno = ENOMEM;
 			return NULL;
 		}
-		return dvsm_malloc_large(&dvsm_default_heap, size);
+		return dvsm_malloc_large(size, &dvsm_default_heap);
 	}
 	return dvsm_malloc_small(&dvsm_default_heap, size);
 }

@@ -26,11 +26,12 @@ build()
 
 make -s -C "$top/libdvsm" O="$lib" lib
 build dvsm -DBENCH_INLINE='"heap_bench_dvsm.h"' -L"$lib" -ldvsm -Wl,-rpath,"$lib"
+build dvsm-inline -DBENCH_INLINE='"heap_bench_dvsm.h"' -DBENCH_DVSM_INLINE -L"$lib" -ldvsm -Wl,-rpath,"$lib"
 build libc -DBENCH_INLINE='"heap_bench_libc.h"'
 build seed -DBENCH_INLINE='"heap_bench_seed.h"'
-names=(dvsm glibc)
+names=(dvsm dvsm-inline glibc)
 declare -A preload program
-program=([dvsm]=dvsm [glibc]=libc [seed]=seed)
+program=([dvsm]=dvsm [dvsm-inline]=dvsm-inline [glibc]=libc [seed]=seed)
 for peer in mimalloc:libmimalloc.so.2 tcmalloc:libtcmalloc_minimal.so.4 jemalloc:libjemalloc.so.2; do
 	file=$(ldconfig -p | awk -v name="${peer#*:}" '$1 == name { print $NF; exit }')
 	[ -n "$file" ] || continue
