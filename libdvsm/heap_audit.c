@@ -43,17 +43,19 @@ static void dvsm_audit_stacks(struct dvsm_audit *audit)
 	const struct dvsm_heap *heap = audit->heap;
 	struct dvsm_stack *stack;
 	struct dvsm_place place;
-	uint32_t cpu, index, i, count;
+	uint32_t cpu, index, i, count, slots;
 	uint64_t *word, offset;
 
 	for (cpu = 0; cpu < heap->nr_cpus; cpu++) {
-		for (index = 1; index <= DVSM_STACK_REMOTE; index++) {
-			stack = dvsm_cpu_stack(dvsm_heap_cpu(heap, cpu), index);
+		for (dvsm_each_stack(index)) {
+			stack = dvsm_cpu_stack(heap, cpu, index);
 			count = (uint32_t)atomic_load(&stack->head);
-			if (count > DVSM_STACK_SLOTS) {
+			slots = index == DVSM_STACK_REMOTE ? DVSM_BATCH :
+							     dvsm_heap_class(heap, index)->capacity;
+			if (count > slots) {
 				dvsm_audit_error(audit, "a stack has too many blocks",
 						 dvsm_heap_offset_of(heap, stack));
-				count = DVSM_STACK_SLOTS;
+				count = slots;
 			}
 			for (i = 0; i < count; i++) {
 				offset = stack->blocks[i] - heap->base;

@@ -59,10 +59,30 @@ void dvsm_classes_init(struct dvsm_class *class)
 		size = dvsm_class_size(number);
 		class[number].size = (uint32_t)size;
 		class[number].nr_pages = dvsm_class_pages(size) & 63;
-		class[number].nr_blocks = (uint16_t)(((size_t)class[number].nr_pages <<
-						      DVSM_HEAP_PAGE_SHIFT) / size);
+		class[number].nr_blocks = (uint32_t)(((size_t)class[number].nr_pages <<
+						      DVSM_HEAP_PAGE_SHIFT) / size) & 8191;
 		class[number].capacity = number <= DVSM_CLASS_CACHED ?
-						 dvsm_class_capacity(size) & 1023 : 0;
+						 dvsm_class_capacity(size) & 8191 : 0;
 		class[number].reciprocal = ((1ULL << 42) + size - 1) / size;
+	}
+}
+
+/*
+ * Where the stacks of a CPU's area begin. An odd number of lines each, so that equal parts do not meet in the cache.
+ * Numbers without a stack get the one of capacity 0 that comes first.
+ */
+void dvsm_stacks_place(const struct dvsm_class *class, const char *area, const char **stack)
+{
+	const char *next = area + offsetof(struct dvsm_cpu, stacks) + 64;
+	uint32_t index, slots;
+
+	for (index = 0; index < DVSM_CLASSES; index++)
+		stack[index] = area + offsetof(struct dvsm_cpu, stacks);
+	for (dvsm_each_stack(index)) {
+		slots = DVSM_MOVE_EXTRA;
+		slots += index == DVSM_STACK_REMOTE ? DVSM_BATCH : class[index].capacity;
+		stack[index] = next;
+		next += (offsetof(struct dvsm_stack, blocks) + slots * sizeof(uint64_t) + 63) / 64 * 64;
+		next += (next - stack[index]) % 128 ? 0 : 64;
 	}
 }

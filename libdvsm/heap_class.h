@@ -30,6 +30,7 @@ static inline uint32_t dvsm_class_of(size_t size)
 
 size_t dvsm_class_size(uint32_t class);
 void dvsm_classes_init(struct dvsm_class *class);
+void dvsm_stacks_place(const struct dvsm_class *class, const char *area, const char **stack);
 
 /* The block of a slab that an offset from the slab's start is in. */
 static inline uint32_t dvsm_class_block(const struct dvsm_class *class, uint32_t offset)

@@ -35,6 +35,7 @@ void dvsm_rseq_init(void);
  * @cpu: the CPU that the stack belongs to; on any other one nothing happens
  * @head: the stack's head
  *
+ * Copies four at a time: up to DVSM_MOVE_EXTRA more than @nr, for which there is room on both sides.
  * Return: DONE; EMPTY if the head has changed or this is another CPU.
  */
 static inline enum dvsm_cpu_answer
@@ -52,9 +53,11 @@ dvsm_cpu_move(_Atomic uint64_t *head, uint32_t cpu, long area, uint64_t old, uin
 		 "5:\n\t"
 		 "cmpq %[nr], %[index]\n\t"
 		 "jae 6f\n\t"
-		 "movq (%[from], %[index], 8), %[scratch]\n\t"
-		 "movq %[scratch], (%[to], %[index], 8)\n\t"
-		 "addq $1, %[index]\n\t"
+		 "movdqu (%[from], %[index], 8), %%xmm0\n\t"
+		 "movdqu 16(%[from], %[index], 8), %%xmm1\n\t"
+		 "movdqu %%xmm0, (%[to], %[index], 8)\n\t"
+		 "movdqu %%xmm1, 16(%[to], %[index], 8)\n\t"
+		 "addq $4, %[index]\n\t"
 		 "jmp 5b\n"
 		 "6:\n\t"
 		 "movq %[new], (%[head])\n"
@@ -62,7 +65,7 @@ dvsm_cpu_move(_Atomic uint64_t *head, uint32_t cpu, long area, uint64_t old, uin
 		 : [scratch] "=&r" (scratch), [index] "=&r" (index)
 		 : [area] "r" (area), [cpu] "r" (cpu), [head] "r" (head), [old] "r" (old),
 		   [new] "r" (new), [to] "r" (to), [from] "r" (from), [nr] "m" (nr)
-		 : "memory", "cc" : aborted, changed);
+		 : "memory", "cc", "xmm0", "xmm1" : aborted, changed);
 	return DVSM_CPU_DONE;
 changed:
 	return DVSM_CPU_EMPTY;

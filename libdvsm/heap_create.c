@@ -69,10 +69,9 @@ static int dvsm_heap_view(struct dvsm_heap *heap, struct dvsm_heap_header *heade
 	heap->classes = (uint8_t *)(base + header->classes);
 	heap->slabs = (struct dvsm_slab *)(base + header->slabs);
 	heap->cpus = (char *)(base + header->cpus);
-	heap->fast.stacks = heap->cpus + offsetof(struct dvsm_cpu, stacks);
+	dvsm_stacks_place(header->class, heap->cpus, heap->fast.stack);
 	for (size = 0; size <= DVSM_SMALL_MAX; size += 16)
-		heap->fast.small[size / 16] = heap->fast.stacks +
-					      dvsm_class_small[size / 16] * DVSM_STACK_STRIDE;
+		heap->fast.small[size / 16] = heap->fast.stack[dvsm_class_small[size / 16]];
 	heap->fast.classes = heap->classes;
 	if (header->nr_nodes > 1) {
 		zeroes = mmap(NULL, header->size >> DVSM_HEAP_PAGE_SHIFT, PROT_READ,

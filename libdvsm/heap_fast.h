@@ -15,12 +15,6 @@ void *dvsm_malloc_slow(size_t size, const struct dvsm_heap *heap);
 void *dvsm_malloc_large(size_t size, const struct dvsm_heap *heap);
 void dvsm_free_slow(const void *address, const struct dvsm_heap *heap);
 
-/* CPU 0's. */
-static inline const char *dvsm_stacks(const struct dvsm_heap *heap, uint32_t stack)
-{
-	return heap->fast.stacks + (uint64_t)stack * DVSM_STACK_STRIDE;
-}
-
 static inline __attribute__((always_inline)) void *
 dvsm_malloc_stack(const struct dvsm_heap *heap, size_t size, const char *stacks)
 {
@@ -44,8 +38,8 @@ dvsm_free_fast(const struct dvsm_heap *heap, const void *address)
 	uint64_t offset = (uintptr_t)address - heap->fast.base;
 
 	if (dvsm_likely(offset < heap->fast.size) &&
-	    dvsm_likely(dvsm_cpu_push(dvsm_heap_fast_stack(&heap->fast, offset), dvsm_rseq_offset,
-				      address) == DVSM_CPU_DONE))
+	    dvsm_likely(dvsm_cpu_push(heap->fast.stack[heap->fast.classes[offset >> DVSM_HEAP_PAGE_SHIFT]],
+				      dvsm_rseq_offset, address) == DVSM_CPU_DONE))
 		return;
 	dvsm_free_slow(address, heap);
 }

@@ -80,7 +80,7 @@ bool dvsm_lane_done(const struct dvsm_hold *hold)
 		if (__atomic_load_n(&word->tag, __ATOMIC_SEQ_CST) == dvsm_lane_tag(hold))
 			return true;
 	} else {
-		stack = dvsm_cpu_stack(dvsm_heap_cpu(hold->heap, hold->log->cpu), hold->log->stack);
+		stack = dvsm_cpu_stack(hold->heap, hold->log->cpu, hold->log->stack);
 		if (atomic_load(&stack->head) >> 32 == dvsm_lane_stack_tag(hold))
 			return true;
 	}

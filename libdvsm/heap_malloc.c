@@ -18,7 +18,7 @@ static void *dvsm_retry_pop(const struct dvsm_heap *heap, uint32_t class)
 	int try;
 
 	for (try = 0; try < DVSM_POP_TRIES; try++) {
-		switch (dvsm_cpu_pop(dvsm_stacks(heap, class), dvsm_rseq_offset, &block)) {
+		switch (dvsm_cpu_pop(heap->fast.stack[class], dvsm_rseq_offset, &block)) {
 		case DVSM_CPU_DONE:
 			return block;
 		case DVSM_CPU_ABORTED:
@@ -79,7 +79,7 @@ __attribute__((noinline)) void *dvsm_malloc_large(size_t size, const struct dvsm
 	}
 	class = dvsm_class_of(size);
 	if (class <= DVSM_CLASS_CACHED)
-		return dvsm_malloc_stack(heap, size, dvsm_stacks(heap, class));
+		return dvsm_malloc_stack(heap, size, heap->fast.stack[class]);
 	offset = dvsm_refill(heap, class, -1, false);
 	return offset ? dvsm_heap_at(heap, offset) : dvsm_malloc_none();
 }
@@ -128,7 +128,7 @@ __attribute__((noinline)) void dvsm_free_slow(const void *address, const struct 
 	} else {
 		stack = dvsm_free_stack(heap, offset, class);
 		for (try = 0; try < DVSM_POP_TRIES; try++) {
-			switch (dvsm_cpu_push(dvsm_stacks(heap, stack), dvsm_rseq_offset, address)) {
+			switch (dvsm_cpu_push(heap->fast.stack[stack], dvsm_rseq_offset, address)) {
 			case DVSM_CPU_DONE:
 				errno = error;
 				return;

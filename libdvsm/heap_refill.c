@@ -91,7 +91,7 @@ static bool dvsm_push_batch(struct dvsm_hold *hold, uint32_t class)
 	const struct dvsm_heap *heap = hold->heap;
 	uint32_t size = dvsm_heap_class(heap, class)->size;
 	uint32_t nr, at, cpu, count, capacity, page, try;
-	uint64_t blocks[64], mask, head, base;
+	uint64_t blocks[64 + DVSM_MOVE_EXTRA], mask, head, base;
 	struct dvsm_stack *stack;
 
 	base = heap->base + dvsm_slab_base(heap, hold->log->word, &page);
@@ -103,7 +103,7 @@ static bool dvsm_push_batch(struct dvsm_hold *hold, uint32_t class)
 		cpu = dvsm_cpu_id(dvsm_rseq_offset);
 		if (cpu >= heap->nr_cpus)
 			return false;
-		stack = dvsm_cpu_stack(dvsm_heap_cpu(heap, cpu), class);
+		stack = dvsm_cpu_stack(heap, cpu, class);
 		head = atomic_load(&stack->head);
 		count = dvsm_head_count(head);
 		capacity = dvsm_stack_capacity(heap, dvsm_heap_cpu(heap, cpu), stack, class);
@@ -238,7 +238,7 @@ uint64_t dvsm_refill(const struct dvsm_heap *heap, uint32_t class, int node, boo
 /* Groups that are being made, and where their words are in the log: by hash, 0 is none. */
 struct dvsm_grouping {
 	uint8_t table[256];
-	uint32_t nr, last;
+	uint32_t nr;
 };
 
 static struct dvsm_group *dvsm_group_of(struct dvsm_log *log, struct dvsm_grouping *grouping,
@@ -246,9 +246,6 @@ static struct dvsm_group *dvsm_group_of(struct dvsm_log *log, struct dvsm_groupi
 {
 	uint32_t slot;
 
-	/* Neighbours are often freed one after the other. */
-	if (grouping->nr && log->groups[grouping->last].word == word)
-		return &log->groups[grouping->last];
 	slot = (uint32_t)(word / sizeof(struct dvsm_word)) * 0x9e3779b1U >> 24;
 	while (grouping->table[slot] && log->groups[grouping->table[slot] - 1].word != word)
 		slot = (slot + 1) & 255;
@@ -256,38 +253,86 @@ static struct dvsm_group *dvsm_group_of(struct dvsm_log *log, struct dvsm_groupi
 		log->groups[grouping->nr] = (struct dvsm_group){ .word = word };
 		grouping->table[slot] = (uint8_t)++grouping->nr;
 	}
-	grouping->last = grouping->table[slot] - 1U;
-	return &log->groups[grouping->last];
+	return &log->groups[grouping->table[slot] - 1U];
 }
 
-/* log.blocks become log.groups: one for each word. */
+static void dvsm_group_add(struct dvsm_hold *hold, struct dvsm_grouping *grouping,
+			   const struct dvsm_place *place, uint64_t mask)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	struct dvsm_group *group;
+	uint64_t twice, base;
+
+	group = dvsm_group_of(hold->log, grouping,
+			      dvsm_heap_offset_of(heap, dvsm_slab_word(heap, place->page,
+								       place->block / 64)));
+	twice = group->mask & mask;
+	group->mask |= mask;
+	if (!twice || hold->resumed)
+		return;
+	base = dvsm_slab_base(heap, group->word, &(uint32_t){ 0 });
+	dvsm_misuse(heap, DVSM_MISUSE_DOUBLE_FREE,
+		    dvsm_heap_at(heap, base + (uint64_t)__builtin_ctzll(twice) *
+				 dvsm_heap_class(heap, place->class)->size));
+}
+
+/* A slab that blocks are being looked up in. */
+struct dvsm_span {
+	uint64_t begin, length;		/* address; 0 for none */
+	struct dvsm_place place;
+	uint32_t size, nr_blocks;
+	uint64_t reciprocal;
+};
+
+static bool dvsm_span_find(const struct dvsm_heap *heap, uint64_t block, struct dvsm_span *span)
+{
+	const struct dvsm_class *class;
+
+	span->length = 0;
+	if (!dvsm_slab_place(heap, block - heap->base, &span->place))
+		return false;
+	class = dvsm_heap_class(heap, span->place.class);
+	span->begin = heap->base + ((uint64_t)span->place.page << DVSM_HEAP_PAGE_SHIFT);
+	span->length = (uint64_t)class->nr_pages << DVSM_HEAP_PAGE_SHIFT;
+	span->size = class->size;
+	span->nr_blocks = class->nr_blocks;
+	span->reciprocal = class->reciprocal;
+	return true;
+}
+
+/*
+ * log.blocks become log.groups: one for each word. Neighbours are often freed one after the other: as long as blocks
+ * are of one slab and word, their bits gather in mask.
+ */
 void dvsm_groups_make(struct dvsm_hold *hold)
 {
 	const struct dvsm_heap *heap = hold->heap;
 	struct dvsm_log *log = hold->log;
 	struct dvsm_grouping grouping;
-	struct dvsm_place place = { 0 };
-	struct dvsm_group *group;
-	uint64_t offset;
+	struct dvsm_span span = { 0 };
+	uint64_t mask = 0, bit, at, block;
 	uint32_t i;
 
 	memset(&grouping, 0, sizeof(grouping));
 	for (i = 0; i < log->nr; i++) {
-		offset = log->blocks[i] - heap->base;
-		if (!dvsm_slab_place_near(heap, offset, &place) &&
-		    !dvsm_slab_place(heap, offset, &place)) {
-			if (!hold->resumed)
-				dvsm_misuse(heap, DVSM_MISUSE_INVALID_POINTER,
-					    (void *)log->blocks[i]);
+		at = log->blocks[i] - span.begin;
+		block = at * span.reciprocal >> 42;
+		bit = 1ULL << block % 64;
+		if (at < span.length && block * span.size == at && block < span.nr_blocks &&
+		    block / 64 == span.place.block / 64 && !(mask & bit)) {
+			mask |= bit;
 			continue;
 		}
-		group = dvsm_group_of(log, &grouping,
-				      dvsm_heap_offset_of(heap, dvsm_slab_word(heap, place.page,
-									       place.block / 64)));
-		if ((group->mask >> place.block % 64 & 1) && !hold->resumed)
-			dvsm_misuse(heap, DVSM_MISUSE_DOUBLE_FREE, (void *)log->blocks[i]);
-		group->mask |= 1ULL << place.block % 64;
+		if (mask)
+			dvsm_group_add(hold, &grouping, &span.place, mask);
+		mask = 0;
+		if (dvsm_span_find(heap, log->blocks[i], &span))
+			mask = 1ULL << span.place.block % 64;
+		else if (!hold->resumed)
+			dvsm_misuse(heap, DVSM_MISUSE_INVALID_POINTER, (void *)log->blocks[i]);
 	}
+	if (mask)
+		dvsm_group_add(hold, &grouping, &span.place, mask);
 	log->nr_groups = grouping.nr;
 }
 
@@ -346,7 +391,7 @@ static void dvsm_blocks_put(struct dvsm_hold *hold)
 static bool dvsm_pop_batch(struct dvsm_hold *hold, uint32_t cpu, uint32_t index, uint64_t head,
 			   uint32_t nr)
 {
-	struct dvsm_stack *stack = dvsm_cpu_stack(dvsm_heap_cpu(hold->heap, cpu), index);
+	struct dvsm_stack *stack = dvsm_cpu_stack(hold->heap, cpu, index);
 	uint32_t rest = dvsm_head_count(head) - nr;
 
 	hold->log->cpu = cpu;
@@ -373,7 +418,7 @@ static bool dvsm_flush_stack(struct dvsm_hold *hold, uint32_t index)
 		cpu = dvsm_cpu_id(dvsm_rseq_offset);
 		if (cpu >= heap->nr_cpus)
 			return false;
-		stack = dvsm_cpu_stack(dvsm_heap_cpu(heap, cpu), index);
+		stack = dvsm_cpu_stack(heap, cpu, index);
 		head = atomic_load(&stack->head);
 		count = dvsm_head_count(head);
 		capacity = dvsm_stack_capacity(heap, dvsm_heap_cpu(heap, cpu), stack, index);
@@ -397,7 +442,6 @@ static bool dvsm_flush_stack(struct dvsm_hold *hold, uint32_t index)
  */
 void dvsm_flush(const struct dvsm_heap *heap, uint32_t index, uint64_t offset)
 {
-	const char *stacks = dvsm_heap_cpu(heap, 0)->stacks + (uint64_t)index * DVSM_STACK_STRIDE;
 	struct dvsm_place place;
 	struct dvsm_hold hold;
 	bool again;
@@ -406,8 +450,8 @@ void dvsm_flush(const struct dvsm_heap *heap, uint32_t index, uint64_t offset)
 		dvsm_misuse(heap, DVSM_MISUSE_INVALID_POINTER, dvsm_heap_at(heap, offset));
 		return;
 	}
-	again = index <= DVSM_STACK_REMOTE && dvsm_cpu_id(dvsm_rseq_offset) < heap->nr_cpus && dvsm_flush_stack(&hold, index);
-	if (!again || dvsm_cpu_push(stacks, dvsm_rseq_offset,
+	again = (index <= DVSM_CLASS_CACHED || index == DVSM_STACK_REMOTE) && dvsm_cpu_id(dvsm_rseq_offset) < heap->nr_cpus && dvsm_flush_stack(&hold, index);
+	if (!again || dvsm_cpu_push(heap->fast.stack[index], dvsm_rseq_offset,
 				     dvsm_heap_at(heap, offset)) != DVSM_CPU_DONE) {
 		hold.log->blocks[0] = heap->base + offset;
 		hold.log->nr = 1;
@@ -424,12 +468,12 @@ static size_t dvsm_cpu_drain_here(struct dvsm_hold *hold)
 	uint64_t head;
 	size_t nr = 0;
 
-	for (index = 1; index < DVSM_STACKS; index++) {
+	for (dvsm_each_stack(index)) {
 		for (try = 0; try < DVSM_MOVE_TRIES; try++) {
 			cpu = dvsm_cpu_id(dvsm_rseq_offset);
 			if (cpu >= heap->nr_cpus)
 				return nr;
-			head = atomic_load(&dvsm_cpu_stack(dvsm_heap_cpu(heap, cpu), index)->head);
+			head = atomic_load(&dvsm_cpu_stack(heap, cpu, index)->head);
 			count = dvsm_head_count(head);
 			if (!count)
 				break;

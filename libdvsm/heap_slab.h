@@ -33,19 +33,6 @@ bool dvsm_slab_retire(struct dvsm_hold *hold, uint32_t page);
 void dvsm_slab_put(struct dvsm_hold *hold);
 void dvsm_slabs_trim(struct dvsm_hold *hold);
 
-/* As dvsm_slab_place(), if the block is on the first page of the slab that *place has from the last time. */
-static inline bool dvsm_slab_place_near(const struct dvsm_heap *heap, uint64_t offset,
-					struct dvsm_place *place)
-{
-	const struct dvsm_class *class = dvsm_heap_class(heap, place->class);
-	uint32_t at = (uint32_t)(offset & (DVSM_HEAP_PAGE_SIZE - 1));
-
-	if (offset >> DVSM_HEAP_PAGE_SHIFT != place->page || !place->page)
-		return false;
-	place->block = dvsm_class_block(class, at);
-	return place->block < class->nr_blocks && place->block * class->size == at;
-}
-
 /* heap_refill.c */
 uint64_t dvsm_refill(const struct dvsm_heap *heap, uint32_t class, int node, bool stacks);
 void dvsm_flush(const struct dvsm_heap *heap, uint32_t stack, uint64_t offset);

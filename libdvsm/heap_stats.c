@@ -46,8 +46,8 @@ static void dvsm_tally_stacks(const struct dvsm_heap *heap, struct dvsm_tally *t
 	for (cpu = 0; cpu < heap->nr_cpus; cpu++) {
 		for (index = 1; index <= DVSM_CLASS_CACHED; index++)
 			tally->cached[index] += (uint32_t)atomic_load(
-				&dvsm_cpu_stack(dvsm_heap_cpu(heap, cpu), index)->head);
-		stack = dvsm_cpu_stack(dvsm_heap_cpu(heap, cpu), DVSM_STACK_REMOTE);
+				&dvsm_cpu_stack(heap, cpu, index)->head);
+		stack = dvsm_cpu_stack(heap, cpu, DVSM_STACK_REMOTE);
 		for (i = 0; i < (uint32_t)atomic_load(&stack->head); i++)
 			if (dvsm_slab_place(heap, stack->blocks[i] - heap->base, &place))
 				tally->cached[place.class]++;

@@ -77,8 +77,9 @@
 #define DVSM_CLASS_LAST		119U	/* 1.875 MiB */
 #define DVSM_CLASS_HUGE		120U	/* first page of a huge block */
 #define DVSM_CLASSES		128U
-#define DVSM_STACK_REMOTE	(DVSM_CLASS_CACHED + 1)	/* blocks of any class of other nodes */
-#define DVSM_STACKS		(DVSM_CLASS_HUGE + 1)	/* room for each byte that the class table can have */
+#define DVSM_STACK_REMOTE	127U	/* blocks of any class of other nodes */
+#define dvsm_each_stack(index) \
+	(index) = 1; (index) <= DVSM_STACK_REMOTE; (index) = (index) == DVSM_CLASS_CACHED ? DVSM_STACK_REMOTE : (index) + 1
 
 /* Up to here a table says where a size's stack is. */
 #define DVSM_SMALL_MAX		DVSM_HEAP_FAST_MAX
@@ -129,6 +130,7 @@ struct dvsm_lane {
 };
 
 #define DVSM_BATCH		128U	/* blocks that one step moves at most */
+#define DVSM_MOVE_EXTRA		3U	/* what dvsm_cpu_move() may copy beyond them, of no meaning */
 
 struct dvsm_group {
 	uint64_t word;			/* offset of the word */
@@ -146,7 +148,7 @@ struct dvsm_log {
 	uint32_t chunk;
 	uint32_t nr_groups;
 	uint32_t settle[2];		/* chunk + 1 whose hints may be missing; 0: none. Kept across steps */
-	uint64_t blocks[DVSM_BATCH];	/* addresses, as in stacks */
+	uint64_t blocks[DVSM_BATCH + DVSM_MOVE_EXTRA];	/* addresses, as in stacks */
 	struct dvsm_group groups[DVSM_BATCH];
 };
 
@@ -179,24 +181,23 @@ struct dvsm_heap_chunk {
 /* A size class: immutable after creation. */
 struct dvsm_class {
 	uint32_t size;
-	uint16_t nr_blocks;		/* of a slab */
-	uint16_t nr_pages : 6;		/* of a slab */
-	uint16_t capacity : 10;		/* of a stack */
+	uint32_t nr_blocks : 13;	/* of a slab */
+	uint32_t nr_pages : 6;		/* of a slab */
+	uint32_t capacity : 13;		/* of a stack */
 	uint64_t reciprocal;		/* ceil(2^42 / size): block = offset * reciprocal >> 42, exact below 2 MiB */
 };
 
 /*
  * A CPU's stack of one class: head and blocks are changed only inside restartable sequences on that CPU. head is
  * one word so that a batch commits with one store: count : 32, tag : 32 (lane : 12, sequence number : 20). Single
- * blocks change the count alone, as 32 bits. 65 lines apart, so that equal parts do not meet in the cache.
+ * blocks change the count alone, as 32 bits.
  */
-#define DVSM_STACK_SLOTS	510U
-#define DVSM_STACK_STRIDE	4160U
+#define DVSM_STACK_SLOTS	2046U
 struct dvsm_stack {
 	alignas(64) _Atomic uint64_t head;
 	_Atomic uint32_t capacity;	/* 0: closed, or not used yet; a hint, set by anybody */
 	uint32_t reserved;
-	uint64_t blocks[DVSM_STACK_SLOTS];	/* addresses: the fast paths are worth the exception */
+	uint64_t blocks[];		/* addresses: the fast paths are worth the exception */
 };
 
 /* Areas of no CPU, -1 and -2, in front of the others: they stay zero (heap_cpu.h). */
@@ -206,11 +207,9 @@ struct dvsm_cpu {
 	_Atomic uint32_t cur[DVSM_CLASSES];	/* page + 1 of the current slab; 0: none. Atomic: not only this CPU */
 	_Atomic uint32_t node;			/* node + 1, 0: not known yet */
 	_Atomic uint32_t closed;		/* stacks stay at capacity 0 */
-	alignas(64) char stacks[DVSM_STACKS * DVSM_STACK_STRIDE];
+	alignas(64) char stacks[];		/* where each begins: dvsm_stacks_place() */
 };
-_Static_assert(sizeof(struct dvsm_cpu) <= 1UL << DVSM_CPU_SHIFT, "a CPU's area");
-_Static_assert(sizeof(struct dvsm_stack) <= DVSM_STACK_STRIDE, "a stack's stride");
-_Static_assert(DVSM_STACK_STRIDE == 4160 && DVSM_CPU_SHIFT == 19 && DVSM_HEAP_PAGE_SHIFT == 16,
+_Static_assert(DVSM_CPU_SHIFT == 19 && DVSM_HEAP_PAGE_SHIFT == 16,
 	       "what <dvsm/heap_inline.h> says");
 _Static_assert(offsetof(struct dvsm_stack, head) == 0 && offsetof(struct dvsm_stack, capacity) == 8 &&
 	       offsetof(struct dvsm_stack, blocks) == 16, "what <dvsm/heap_inline.h> says");
@@ -298,9 +297,10 @@ static inline struct dvsm_cpu *dvsm_heap_cpu(const struct dvsm_heap *heap, uint3
 	return (struct dvsm_cpu *)(heap->cpus + ((uint64_t)cpu << DVSM_CPU_SHIFT));
 }
 
-static inline struct dvsm_stack *dvsm_cpu_stack(struct dvsm_cpu *cpu, uint32_t stack)
+static inline struct dvsm_stack *dvsm_cpu_stack(const struct dvsm_heap *heap, uint32_t cpu,
+						uint32_t stack)
 {
-	return (struct dvsm_stack *)(cpu->stacks + stack * DVSM_STACK_STRIDE);
+	return (struct dvsm_stack *)(heap->fast.stack[stack] + ((uint64_t)cpu << DVSM_CPU_SHIFT));
 }
 
 #endif /* DVSM_HEAP_TYPES_H */

@@ -27,20 +27,20 @@ extern "C" {
  *
  * @base: the heap's address; 0: there is none yet
  * @size: its length
- * @classes: for each 64 KiB of it what is there, as the number of a stack
- * @stacks: CPU 0's first stack
+ * @classes: for each 64 KiB of it what is there: an index for @stack
  * @area: from the thread pointer to the thread's rseq area
  * @limit: sizes below it may use @small; 0: there is no heap yet
  * @small: CPU 0's stack for blocks of a size, by (size + 15) / 16
+ * @stack: CPU 0's stacks
  */
 struct dvsm_heap_fast {
 	uintptr_t base;
 	uint64_t size;
 	const uint8_t *classes;
-	const char *stacks;
 	long area;
 	size_t limit;
 	const char *small[DVSM_HEAP_FAST_MAX / 16 + 1];
+	const char *stack[128];
 };
 
 /** dvsm_heap_fast_1 - that of the default heap. The number grows when what is said here changes. */
@@ -134,25 +134,13 @@ dvsm_cpu_push(const char *stacks, long area, const void *block)
 		 "movl %k[count], (%[scratch])\n"
 		 DVSM_RSEQ_END
 		 : [scratch] "=&r" (scratch), [count] "=&r" (count)
-		 : [area] "r" (area), [stacks] "rm" (stacks), [block] "r" (block)
+		 : [area] "r" (area), [stacks] "r" (stacks), [block] "r" (block)
 		 : "memory", "cc" : aborted, full);
 	return DVSM_CPU_DONE;
 full:
 	return DVSM_CPU_EMPTY;
 aborted:
 	return DVSM_CPU_ABORTED;
-}
-
-/* CPU 0's stack for a block that lies @offset behind the heap's base. */
-static __inline__ __attribute__((__always_inline__)) const char *
-dvsm_heap_fast_stack(const struct dvsm_heap_fast *fast, uint64_t offset)
-{
-	uint32_t stack = fast->classes[offset >> 16];
-	uint64_t at;
-
-	/* One multiplication, not shifts and sums. */
-	__asm__("imull $4160, %[stack], %k[at]" : [at] "=r" (at) : [stack] "r" (stack) : "cc");
-	return fast->stacks + at;
 }
 
 #if !defined(__PIC__) || defined(__PIE__)
@@ -175,8 +163,8 @@ static __inline__ void dvsm_free_inline(void *address)
 	uint64_t offset = (uintptr_t)address - fast->base;
 
 	if (__builtin_expect(offset >= fast->size ||
-			     dvsm_cpu_push(dvsm_heap_fast_stack(fast, offset), fast->area, address) !=
-			     DVSM_CPU_DONE, 0))
+			     dvsm_cpu_push(fast->stack[fast->classes[offset >> 16]], fast->area,
+					   address) != DVSM_CPU_DONE, 0))
 		dvsm_free(address);
 }
 

@@ -51,6 +51,7 @@ static void drop(struct work *work, uint32_t first, uint32_t nr)
 }
 
 static void fill_64(struct work *work) { fill(work, 64, CELLS); }
+static void fill_1k(struct work *work) { fill(work, 1024, CELLS); }
 static void fill_8k(struct work *work) { fill(work, 8192, 64); }
 static void fill_24k(struct work *work) { fill(work, 24576, 16); }
 static void drop_all(struct work *work) { drop(work, 0, CELLS); }
@@ -101,7 +102,8 @@ static const struct scenario scenarios[] = {
 	{ "malloc in a new heap", trim, run_malloc, 1 },
 	{ "refill of 64 bytes", trim, fill_64, 1 },
 	{ "malloc from a warm stack", warm_64, run_malloc, 1 },
-	{ "free of 64 bytes, flush", fill_64, drop_all, 1 },
+	{ "free to a warm stack", fill_64, drop_all, 1 },
+	{ "free of 1 KiB, flush", fill_1k, drop_all, 1 },
 	{ "refill of 8 KiB, growth", trim, fill_8k, 1 },
 	{ "free of 8 KiB, slabs retire", fill_8k, drop_all, 1 },
 	{ "24 KiB, slabs of several pages", trim, fill_24k, 1 },
@@ -217,13 +219,15 @@ static size_t instruction_length(const uint8_t *code)
 	const uint8_t *at = code;
 	uint8_t op, modrm;
 
-	while (*at == 0x64 || *at == 0x66 || *at == 0x2e)
+	while (*at == 0x64 || *at == 0x66 || *at == 0x2e || *at == 0xf3)
 		at++;
 	if ((*at & 0xf0) == 0x40)
 		at++;
 	op = *at++;
 	if (op == 0x0f && (*at & 0xf0) == 0x80)
 		return (size_t)(at + 5 - code);
+	if (op == 0x0f)
+		op = *at++ == 0x6f || at[-1] == 0x7f ? 0x0f : 0xff;
 	if ((op & 0xf0) == 0x70 || op == 0xeb)
 		return (size_t)(at + 1 - code);
 	if (op == 0xe9)
