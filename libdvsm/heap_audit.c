@@ -109,10 +109,11 @@ static void dvsm_audit_slab(struct dvsm_audit *audit, uint32_t page, uint32_t nu
 	}
 	cur = atomic_load(&heap->slabs[page].cur);
 	if (exact && any && !(atomic_load(&heap->chunks[chunk].avail) >> page % DVSM_CHUNK_PAGES & 1) &&
-	    (!cur || atomic_load(&dvsm_heap_cpu(heap, cur - 1)->cur[number]) != page + 1))
+	    (!cur || number > DVSM_CLASS_LAST ||
+	     atomic_load(&dvsm_heap_cpu(heap, cur - 1)->cur[number]) != page + 1))
 		dvsm_audit_error(audit, "a slab with free blocks cannot be found", offset);
 	if (exact && (atomic_load(&heap->chunks[chunk].avail) >> page % DVSM_CHUNK_PAGES & 1) &&
-	    !(atomic_load(dvsm_hint_word(heap, chunk, number)) >> chunk % 64 & 1))
+	    !(atomic_load(dvsm_hint_word(heap, chunk, dvsm_class_hint(number))) >> chunk % 64 & 1))
 		dvsm_audit_error(audit, "a slab has no hint", offset);
 }
 
@@ -132,7 +133,7 @@ static void dvsm_audit_open(struct dvsm_audit *audit, uint32_t chunk, bool exact
 						 (uint64_t)page << DVSM_HEAP_PAGE_SHIFT);
 			continue;
 		}
-		if (class > DVSM_CLASS_LAST || heap->slabs[page].delta) {
+		if (!dvsm_class_is_slab(class) || heap->slabs[page].delta) {
 			if (exact)
 				dvsm_audit_error(audit, "a page has no slab",
 						 (uint64_t)page << DVSM_HEAP_PAGE_SHIFT);

@@ -240,6 +240,7 @@ static void dvsm_chunks_clear(const struct dvsm_hold *hold, uint32_t first, uint
 		heap->classes[chunk * DVSM_CHUNK_PAGES] = DVSM_CLASS_NONE;
 		heap->chunks[chunk].kind = DVSM_CHUNK_FREE;
 		heap->chunks[chunk].nr_chunks = 0;
+		atomic_store(&heap->chunks[chunk].owner, 0);
 		atomic_store(&heap->chunks[chunk].avail, 0);
 	}
 	if ((hold->discard || !dvsm_chunks_keep(heap, nr)) &&

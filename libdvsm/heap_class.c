@@ -76,7 +76,7 @@ void dvsm_stacks_place(const struct dvsm_class *class, const char *area, const c
 	const char *next = area + offsetof(struct dvsm_cpu, stacks) + 64;
 	uint32_t index, slots;
 
-	for (index = 0; index < DVSM_CLASSES; index++)
+	for (index = 0; index < 256; index++)
 		stack[index] = area + offsetof(struct dvsm_cpu, stacks);
 	for (dvsm_each_stack(index)) {
 		slots = DVSM_MOVE_EXTRA;

@@ -29,12 +29,13 @@ static void dvsm_huge_name(const struct dvsm_heap *heap, uint32_t chunk, uint32_
  * dvsm_huge_take - a block of whole chunks.
  * @alignment: a power of two
  * @node: -1 for the running CPU's
+ * @owner: 0: nobody
  * @clean: receives whether it reads as zeroes
  *
  * Return: its offset; 0 when there is no such room.
  */
 uint64_t dvsm_huge_take(const struct dvsm_heap *heap, size_t size, size_t alignment, int node,
-			bool *clean)
+			uint64_t owner, bool *clean)
 {
 	struct dvsm_hold hold;
 	uint64_t offset = 0;
@@ -53,6 +54,7 @@ uint64_t dvsm_huge_take(const struct dvsm_heap *heap, size_t size, size_t alignm
 		return 0;
 	if (dvsm_chunks_take(&hold, nr ? nr : 1, align, (uint32_t)node, clean)) {
 		offset = (uint64_t)hold.log->chunk << DVSM_HEAP_CHUNK_SHIFT;
+		atomic_store(&heap->chunks[hold.log->chunk].owner, owner);
 		dvsm_huge_name(heap, hold.log->chunk, nr ? nr : 1);
 		dvsm_lane_idle(&hold);
 	}

@@ -7,7 +7,7 @@
 
 /* heap_huge.c */
 uint64_t dvsm_huge_take(const struct dvsm_heap *heap, size_t size, size_t alignment, int node,
-			bool *clean);
+			uint64_t owner, bool *clean);
 void dvsm_huge_put(const struct dvsm_heap *heap, uint64_t offset);
 size_t dvsm_huge_size(const struct dvsm_heap *heap, uint64_t offset);
 bool dvsm_huge_resize(const struct dvsm_heap *heap, uint64_t offset, size_t size);

@@ -108,6 +108,7 @@ static void dvsm_lane_hold(const struct dvsm_heap *heap, uint32_t index, struct 
 	hold->number = index + 1;
 	hold->resumed = false;
 	hold->discard = false;
+	hold->owner = 0;
 }
 
 /* The lane is ours and its holder is dead: go on in its name. */

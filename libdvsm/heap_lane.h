@@ -16,6 +16,7 @@ struct dvsm_hold {
 	struct dvsm_log *log;
 	uint32_t number;		/* from 1 */
 	bool resumed;			/* the work is a dead holder's */
+	uint64_t owner;			/* whose slabs are looked for and made; 0: nobody's */
 	bool discard;			/* chunks that are freed lose their memory, whatever the policy */
 };
 

@@ -52,11 +52,11 @@ __attribute__((noinline)) void *dvsm_malloc_slow(size_t size, const struct dvsm_
 	block = dvsm_retry_pop(heap, class);
 	if (block)
 		return block;
-	offset = dvsm_refill(heap, class, -1, true);
+	offset = dvsm_refill(heap, class, -1, true, 0);
 	if (!offset) {
 		/* What the dead have in their hands may be what is missing. */
 		dvsm_lanes_recover(heap, false);
-		offset = dvsm_refill(heap, class, -1, true);
+		offset = dvsm_refill(heap, class, -1, true, 0);
 	}
 	return offset ? dvsm_heap_at(heap, offset) : dvsm_malloc_none();
 }
@@ -74,13 +74,13 @@ __attribute__((noinline)) void *dvsm_malloc_large(size_t size, const struct dvsm
 	if (size <= DVSM_SMALL_MAX)
 		return dvsm_malloc_small(heap, size);
 	if (size > DVSM_CLASS_SIZE_MAX) {
-		offset = dvsm_huge_take(heap, size, 1, -1, &clean);
+		offset = dvsm_huge_take(heap, size, 1, -1, 0, &clean);
 		return offset ? dvsm_heap_at(heap, offset) : dvsm_malloc_none();
 	}
 	class = dvsm_class_of(size);
 	if (class <= DVSM_CLASS_CACHED)
 		return dvsm_malloc_stack(heap, size, heap->fast.stack[class]);
-	offset = dvsm_refill(heap, class, -1, false);
+	offset = dvsm_refill(heap, class, -1, false, 0);
 	return offset ? dvsm_heap_at(heap, offset) : dvsm_malloc_none();
 }
 
@@ -121,7 +121,7 @@ __attribute__((noinline)) void dvsm_free_slow(const void *address, const struct 
 	class = offset < heap->size ? heap->classes[offset >> DVSM_HEAP_PAGE_SHIFT] : 0;
 	if (class == DVSM_CLASS_HUGE) {
 		dvsm_huge_put(heap, offset);
-	} else if (class == DVSM_CLASS_NONE || class > DVSM_CLASS_LAST) {
+	} else if (!dvsm_class_is_slab(class)) {
 		dvsm_misuse(heap, DVSM_MISUSE_INVALID_POINTER, address);
 	} else if (class > DVSM_CLASS_CACHED) {
 		dvsm_flush(heap, class, offset);
@@ -174,7 +174,7 @@ static void *dvsm_align_any(const struct dvsm_heap *heap, size_t alignment, size
 				return dvsm_heap_malloc_any(heap, dvsm_heap_class(heap, class)->size);
 		}
 	}
-	offset = dvsm_huge_take(heap, size, alignment, -1, &clean);
+	offset = dvsm_huge_take(heap, size, alignment, -1, 0, &clean);
 	return offset ? dvsm_heap_at(heap, offset) : dvsm_malloc_none();
 }
 
@@ -197,7 +197,7 @@ void *dvsm_heap_calloc(struct dvsm_heap *heap, size_t nr, size_t size)
 	if (__builtin_mul_overflow(nr, size, &total))
 		return dvsm_malloc_none();
 	if (total > DVSM_CLASS_SIZE_MAX) {
-		offset = dvsm_huge_take(heap, total, 1, -1, &clean);
+		offset = dvsm_huge_take(heap, total, 1, -1, 0, &clean);
 		if (!offset)
 			return dvsm_malloc_none();
 		address = dvsm_heap_at(heap, offset);
@@ -234,8 +234,19 @@ static bool dvsm_realloc_fits(size_t old, size_t size)
 	return size <= old && (size >= old / 2 || old <= 64);
 }
 
+/* Of a block that the program has. */
+static uint64_t dvsm_owner_of(const struct dvsm_heap *heap, uint64_t offset)
+{
+	uint32_t page = (uint32_t)(offset >> DVSM_HEAP_PAGE_SHIFT);
+
+	if (heap->classes[page] == DVSM_CLASS_HUGE)
+		return atomic_load(&heap->chunks[page / DVSM_CHUNK_PAGES].owner);
+	return atomic_load(&heap->slabs[page].owner);
+}
+
 void *dvsm_heap_realloc(struct dvsm_heap *heap, void *address, size_t size)
 {
+	uint64_t owner;
 	size_t old;
 	void *new;
 
@@ -248,7 +259,8 @@ void *dvsm_heap_realloc(struct dvsm_heap *heap, void *address, size_t size)
 	    (old > DVSM_CLASS_SIZE_MAX && size > DVSM_CLASS_SIZE_MAX &&
 	     dvsm_huge_resize(heap, dvsm_heap_offset_of(heap, address), size)))
 		return address;
-	new = dvsm_heap_malloc_any(heap, size);
+	owner = dvsm_owner_of(heap, dvsm_heap_offset_of(heap, address));
+	new = owner ? dvsm_heap_malloc_owned(heap, size, owner) : dvsm_heap_malloc_any(heap, size);
 	if (!new)
 		/* C allows a smaller block to stay where it is. */
 		return size <= old ? address : NULL;
@@ -267,9 +279,9 @@ void *dvsm_heap_malloc_node(struct dvsm_heap *heap, size_t size, unsigned int no
 		return NULL;
 	}
 	if (size > DVSM_CLASS_SIZE_MAX)
-		offset = dvsm_huge_take(heap, size, 1, (int)node, &clean);
+		offset = dvsm_huge_take(heap, size, 1, (int)node, 0, &clean);
 	else
-		offset = dvsm_refill(heap, dvsm_class_of(size ? size : 1), (int)node, false);
+		offset = dvsm_refill(heap, dvsm_class_of(size ? size : 1), (int)node, false, 0);
 	return offset ? dvsm_heap_at(heap, offset) : dvsm_malloc_none();
 }
 

@@ -186,10 +186,12 @@ static bool dvsm_take_some(struct dvsm_hold *hold, uint32_t class, uint32_t cpu,
  * @class: size class
  * @node: -1 for the running CPU's
  * @stacks: whether the CPU's stack may be filled
+ * @owner: 0; or whose the block shall be, and the class is with DVSM_CLASS_OWNED
  *
  * Return: the block's offset; 0 when there is none.
  */
-uint64_t dvsm_refill(const struct dvsm_heap *heap, uint32_t class, int node, bool stacks)
+uint64_t dvsm_refill(const struct dvsm_heap *heap, uint32_t class, int node, bool stacks,
+		     uint64_t owner)
 {
 	uint32_t cpu = dvsm_cpu_id(dvsm_rseq_offset), page, nr, more = 0, got = 0;
 	struct dvsm_hold hold;
@@ -208,6 +210,7 @@ uint64_t dvsm_refill(const struct dvsm_heap *heap, uint32_t class, int node, boo
 		more = DVSM_BATCH;
 	if (!dvsm_lane_acquire(heap, &hold))
 		return 0;
+	hold.owner = owner;
 	nr = more + 1 < 64 ? more + 1 : 64;
 	if (!dvsm_take_some(&hold, class, cpu, (uint32_t)node, nr, &page)) {
 		dvsm_lane_release(&hold);

@@ -32,7 +32,7 @@ bool dvsm_slab_place(const struct dvsm_heap *heap, uint64_t offset, struct dvsm_
 	uint32_t at;
 
 	place->class = dvsm_slab_class(heap, page);
-	if (place->class == DVSM_CLASS_NONE || place->class > DVSM_CLASS_LAST)
+	if (!dvsm_class_is_slab(place->class))
 		return false;
 	place->page = page - heap->slabs[page].delta;
 	class = dvsm_heap_class(heap, place->class);
@@ -70,7 +70,7 @@ void dvsm_slab_avail(const struct dvsm_heap *heap, uint32_t page, uint32_t class
 	/* Avail, then the hint; who clears the hint looks at avail afterwards. */
 	if (!(atomic_load(&heap->chunks[chunk].avail) & bit))
 		atomic_fetch_or(&heap->chunks[chunk].avail, bit);
-	dvsm_hint_set(heap, chunk, class);
+	dvsm_hint_set(heap, chunk, dvsm_class_hint(class));
 }
 
 /* A slab that is nobody's any more can be found again, if there is something to find. */
@@ -78,7 +78,7 @@ void dvsm_slab_settle(const struct dvsm_heap *heap, uint32_t page)
 {
 	uint32_t class = dvsm_slab_class(heap, page);
 
-	if (class == DVSM_CLASS_NONE || class > DVSM_CLASS_LAST)
+	if (!dvsm_class_is_slab(class))
 		return;
 	if (!atomic_load(&heap->slabs[page].cur) && dvsm_slab_has_free(heap, page, class))
 		dvsm_slab_avail(heap, page, class);
@@ -93,7 +93,7 @@ void dvsm_slabs_settle(const struct dvsm_heap *heap, uint32_t chunk)
 		return;
 	for (page = first; page < first + DVSM_CHUNK_PAGES; page++) {
 		class = dvsm_slab_class(heap, page);
-		if (class == DVSM_CLASS_NONE || class > DVSM_CLASS_LAST || heap->slabs[page].delta)
+		if (!dvsm_class_is_slab(class) || heap->slabs[page].delta)
 			continue;
 		cpu = atomic_load(&heap->slabs[page].cur);
 		if (cpu && atomic_load(&dvsm_heap_cpu(heap, cpu - 1)->cur[class]) != page + 1)
@@ -166,18 +166,24 @@ static uint32_t dvsm_chunk_match(const struct dvsm_heap *heap, uint32_t chunk, u
 }
 
 /* Claims one available slab of a chunk. The caller has logged the chunk to be settled. */
-static bool dvsm_slab_claim(const struct dvsm_heap *heap, uint32_t chunk, uint32_t class,
+static bool dvsm_slab_claim(const struct dvsm_hold *hold, uint32_t chunk, uint32_t class,
 			    uint32_t *page)
 {
+	const struct dvsm_heap *heap = hold->heap;
 	_Atomic uint32_t *avail = &heap->chunks[chunk].avail;
 	uint32_t mask = dvsm_chunk_match(heap, chunk, class) & atomic_load(avail), bit;
 
 	for (; mask; mask &= mask - 1) {
 		bit = mask & -mask;
-		if (atomic_fetch_and(avail, ~bit) & bit) {
-			*page = chunk * DVSM_CHUNK_PAGES + (uint32_t)__builtin_ctz(bit);
+		*page = chunk * DVSM_CHUNK_PAGES + (uint32_t)__builtin_ctz(bit);
+		if (hold->owner && atomic_load(&heap->slabs[*page].owner) != hold->owner)
+			continue;
+		if (!(atomic_fetch_and(avail, ~bit) & bit))
+			continue;
+		/* Claimed, it stays what it is. It may have become another owner's just before. */
+		if (!hold->owner || atomic_load(&heap->slabs[*page].owner) == hold->owner)
 			return true;
-		}
+		dvsm_slab_settle(heap, *page);
 	}
 	return false;
 }
@@ -194,15 +200,18 @@ bool dvsm_slab_find(struct dvsm_hold *hold, uint32_t class, uint32_t node, uint3
 	uint64_t bits;
 
 	for (word = heap->header->first_chunk / 64; word < last; word++) {
-		bits = atomic_load(dvsm_hint_word(heap, word * 64, class));
+		bits = atomic_load(dvsm_hint_word(heap, word * 64, dvsm_class_hint(class)));
 		for (; bits; bits &= bits - 1) {
 			chunk = word * 64 + (uint32_t)__builtin_ctzll(bits);
 			if (heap->nr_nodes > 1 && heap->chunks[chunk].node != node)
 				continue;
 			hold->log->settle[0] = chunk + 1;
 			atomic_signal_fence(memory_order_seq_cst);
-			if (dvsm_slab_claim(heap, chunk, class, page))
+			if (dvsm_slab_claim(hold, chunk, class, page))
 				return true;
+			/* Of other owners and classes there may be some. */
+			if (class & DVSM_CLASS_OWNED)
+				continue;
 			dvsm_hint_clear(heap, chunk, class);
 			if (dvsm_chunk_match(heap, chunk, class) &
 			    atomic_load(&heap->chunks[chunk].avail))
@@ -254,6 +263,7 @@ bool dvsm_slab_make(struct dvsm_hold *hold, uint32_t class, uint32_t node, uint3
 	atomic_fetch_and(&heap->chunks[chunk].avail, ~(1U << *page % DVSM_CHUNK_PAGES));
 	for (i = 0; i < nr_pages; i++) {
 		heap->slabs[*page + i].delta = (uint8_t)i;
+		atomic_store_explicit(&heap->slabs[*page + i].owner, hold->owner, memory_order_relaxed);
 		heap->slabs[*page + i].class = (uint8_t)class;
 		atomic_store_explicit(&heap->slabs[*page + i].cur, 0, memory_order_relaxed);
 		atomic_store_explicit(&heap->slabs[*page + i].next, 0, memory_order_relaxed);
@@ -311,7 +321,7 @@ static void dvsm_slab_try_retire(struct dvsm_hold *hold, uint32_t page)
 	if (atomic_fetch_and(&heap->chunks[chunk].avail, ~bit) & bit) {
 		class = dvsm_slab_class(heap, page);
 		/* It may have become another one meanwhile, or a part of one. */
-		if (class != DVSM_CLASS_NONE && class <= DVSM_CLASS_LAST &&
+		if (dvsm_class_is_slab(class) &&
 		    !heap->slabs[page].delta && dvsm_slab_is_empty(heap, page, class))
 			dvsm_slab_retire(hold, page);
 		else
@@ -329,7 +339,7 @@ void dvsm_slab_emptied(struct dvsm_hold *hold, uint32_t page)
 	const struct dvsm_heap *heap = hold->heap;
 	uint32_t class = dvsm_slab_class(heap, page), spare;
 
-	if (class == DVSM_CLASS_NONE || class > DVSM_CLASS_LAST ||
+	if (!dvsm_class_is_slab(class) ||
 	    atomic_load(&heap->slabs[page].cur) || !dvsm_slab_is_empty(heap, page, class))
 		return;
 	if (class <= DVSM_CLASS_CACHED) {
@@ -375,7 +385,7 @@ void dvsm_slabs_trim(struct dvsm_hold *hold)
 			bit = 1U << page;
 			class = dvsm_slab_class(heap, chunk * DVSM_CHUNK_PAGES + page);
 			if (!(atomic_load(&heap->chunks[chunk].avail) & bit) ||
-			    class == DVSM_CLASS_NONE || class > DVSM_CLASS_LAST ||
+			    !dvsm_class_is_slab(class) ||
 			    !dvsm_slab_is_empty(heap, chunk * DVSM_CHUNK_PAGES + page, class))
 				continue;
 			dvsm_slab_try_retire(hold, chunk * DVSM_CHUNK_PAGES + page);

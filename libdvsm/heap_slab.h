@@ -34,7 +34,8 @@ void dvsm_slab_put(struct dvsm_hold *hold);
 void dvsm_slabs_trim(struct dvsm_hold *hold);
 
 /* heap_refill.c */
-uint64_t dvsm_refill(const struct dvsm_heap *heap, uint32_t class, int node, bool stacks);
+uint64_t dvsm_refill(const struct dvsm_heap *heap, uint32_t class, int node, bool stacks,
+		     uint64_t owner);
 void dvsm_flush(const struct dvsm_heap *heap, uint32_t stack, uint64_t offset);
 void dvsm_groups_make(struct dvsm_hold *hold);
 void dvsm_groups_put(struct dvsm_hold *hold);

@@ -26,8 +26,9 @@ static void dvsm_tally_open(const struct dvsm_heap *heap, uint32_t chunk, struct
 		dvsm_word_read(&heap->chunks[chunk].pages).bits);
 	for (page = first; page < first + DVSM_CHUNK_PAGES; page++) {
 		number = heap->classes[page];
-		if (number == DVSM_CLASS_NONE || number > DVSM_CLASS_LAST || heap->slabs[page].delta)
+		if (!dvsm_class_is_slab(number) || heap->slabs[page].delta)
 			continue;
+		number &= DVSM_CLASSES - 1;
 		class = dvsm_heap_class(heap, number);
 		tally->slabs[number]++;
 		tally->blocks[number] += class->nr_blocks;
@@ -50,7 +51,7 @@ static void dvsm_tally_stacks(const struct dvsm_heap *heap, struct dvsm_tally *t
 		stack = dvsm_cpu_stack(heap, cpu, DVSM_STACK_REMOTE);
 		for (i = 0; i < (uint32_t)atomic_load(&stack->head); i++)
 			if (dvsm_slab_place(heap, stack->blocks[i] - heap->base, &place))
-				tally->cached[place.class]++;
+				tally->cached[place.class & (DVSM_CLASSES - 1)]++;
 	}
 }
 

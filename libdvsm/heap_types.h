@@ -77,6 +77,7 @@
 #define DVSM_CLASS_LAST		119U	/* 1.875 MiB */
 #define DVSM_CLASS_HUGE		120U	/* first page of a huge block */
 #define DVSM_CLASSES		128U
+#define DVSM_CLASS_OWNED	128U	/* added to a class: slabs whose blocks are all of one owner */
 #define DVSM_STACK_REMOTE	127U	/* blocks of any class of other nodes */
 #define dvsm_each_stack(index) \
 	(index) = 1; (index) <= DVSM_STACK_REMOTE; (index) = (index) == DVSM_CLASS_CACHED ? DVSM_STACK_REMOTE : (index) + 1
@@ -84,9 +85,10 @@
 /* Up to here a table says where a size's stack is. */
 #define DVSM_SMALL_MAX		DVSM_HEAP_FAST_MAX
 
-/* Hints: one for each class, and for runs of free pages of 1, 2, 4, 8, 16 and 32. */
+/* Hints: one for each class, one for slabs with owners, and for runs of free pages of 1, 2, 4, 8, 16 and 32. */
 #define DVSM_HINT_RUN		120U
 #define DVSM_HINT_RUNS		6U
+#define DVSM_HINT_OWNED		126U
 #define DVSM_HINTS		128U
 
 /* 16 bytes, exchanged as one. A tag of 0: never changed; what that means is the table's matter. */
@@ -159,7 +161,7 @@ struct dvsm_slab {
 	uint8_t delta;			/* pages back to the slab's first one */
 	_Atomic uint8_t next;		/* word to begin a search with */
 	uint8_t reserved;
-	uint64_t reserved2;
+	_Atomic uint64_t owner;		/* of all blocks; 0: none. Set before class */
 };
 
 enum dvsm_chunk_kind {
@@ -173,7 +175,7 @@ struct dvsm_heap_chunk {
 	alignas(64) struct dvsm_word pages;	/* set: free page */
 	_Atomic uint32_t avail;		/* set: slab begins at this page, has free blocks, and is no CPU's current one */
 	uint32_t nr_chunks;		/* of the huge block */
-	uint64_t request;		/* bytes usable of the huge block */
+	_Atomic uint64_t owner;		/* of the huge block; 0: none */
 	uint8_t kind;			/* written by who holds the chunk */
 	uint8_t node;			/* where its memory is, as far as the heap asked */
 };
@@ -289,7 +291,18 @@ static inline uint64_t dvsm_heap_offset_of(const struct dvsm_heap *heap, const v
 
 static inline const struct dvsm_class *dvsm_heap_class(const struct dvsm_heap *heap, uint32_t class)
 {
-	return &heap->header->class[class];
+	return &heap->header->class[class & (DVSM_CLASSES - 1)];
+}
+
+/* Whether a byte of the class table is that of a slab. */
+static inline bool dvsm_class_is_slab(uint32_t class)
+{
+	return (class & (DVSM_CLASSES - 1)) - 1 < DVSM_CLASS_LAST;
+}
+
+static inline uint32_t dvsm_class_hint(uint32_t class)
+{
+	return class & DVSM_CLASS_OWNED ? DVSM_HINT_OWNED : class;
 }
 
 static inline struct dvsm_cpu *dvsm_heap_cpu(const struct dvsm_heap *heap, uint32_t cpu)

@@ -195,6 +195,29 @@ DVSM_API DVSM_MALLOC DVSM_SIZED(2) void *dvsm_heap_malloc_node(struct dvsm_heap 
 							      unsigned int node);
 
 /**
+ * dvsm_heap_malloc_owned - a block that belongs to an owner.
+ * @owner: a number of the program's choice but 0: a client, a session, a process by its pidfd's inode
+ *
+ * It is used and freed like any other; dvsm_heap_realloc() keeps the owner. An owner's blocks lie together, so 64 KiB
+ * are the least that an owner takes for each size class, and each call takes and frees a single block under a lane:
+ * some ten times slower than dvsm_heap_malloc().
+ *
+ * Return: the block; NULL with errno EINVAL or ENOMEM.
+ */
+DVSM_API DVSM_MALLOC DVSM_SIZED(2) void *dvsm_heap_malloc_owned(struct dvsm_heap *heap, size_t size,
+							       uint64_t owner);
+
+/**
+ * dvsm_heap_owner_free - free all blocks of an owner.
+ *
+ * What a dead process has left, for instance, also the block that it died with inside malloc or free. Nobody may
+ * allocate for the owner or free its blocks meanwhile; all else may go on. Who dies in here leaves the rest for another call.
+ *
+ * Return: how many they were; -EINVAL, or -EBUSY where every lane is taken.
+ */
+DVSM_API long dvsm_heap_owner_free(struct dvsm_heap *heap, uint64_t owner);
+
+/**
  * dvsm_heap_trim - give free memory back.
  * @keep: bytes of it that may stay
  *

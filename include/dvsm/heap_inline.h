@@ -40,7 +40,7 @@ struct dvsm_heap_fast {
 	long area;
 	size_t limit;
 	const char *small[DVSM_HEAP_FAST_MAX / 16 + 1];
-	const char *stack[128];
+	const char *stack[256];
 };
 
 /** dvsm_heap_fast_1 - that of the default heap. The number grows when what is said here changes. */
