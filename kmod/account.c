@@ -165,23 +165,47 @@ static bool dvsm_try_add(atomic_long_t *counter, unsigned long nr, unsigned long
 	return true;
 }
 
+/**
+ * dvsm_account_lock - Put pages on RLIMIT_MEMLOCK's books.
+ * @locker: who pays, or NULL: nobody, but counted all the same
+ * @limit: what @locker may have on the books, in pages
+ * @nr_pages: how many
+ *
+ * Context: any.
+ * Return: whether that is within the limit.
+ */
+bool dvsm_account_lock(struct user_struct *locker, unsigned long limit, unsigned long nr_pages)
+{
+	if (locker && !dvsm_try_add(&locker->locked_vm, nr_pages, limit))
+		return false;
+	atomic_long_add(nr_pages, &dvsm_locked);
+	return true;
+}
+
+/**
+ * dvsm_account_unlock - Undo dvsm_account_lock().
+ * @locker: who paid, or NULL
+ * @nr_pages: how many
+ *
+ * Context: any.
+ */
+void dvsm_account_unlock(struct user_struct *locker, unsigned long nr_pages)
+{
+	atomic_long_sub(nr_pages, &dvsm_locked);
+	if (locker)
+		atomic_long_sub(nr_pages, &locker->locked_vm);
+}
+
 static bool dvsm_lock_charge(struct dvsm_region *region, unsigned long nr)
 {
-	if (!(region->flags & DVSM_REGION_F_PINNED))
-		return true;
-	if (region->locker && !dvsm_try_add(&region->locker->locked_vm, nr, region->lock_limit))
-		return false;
-	atomic_long_add(nr, &dvsm_locked);
-	return true;
+	return !(region->flags & DVSM_REGION_F_PINNED) ||
+	       dvsm_account_lock(region->locker, region->lock_limit, nr);
 }
 
 static void dvsm_lock_uncharge(struct dvsm_region *region, unsigned long nr)
 {
-	if (!(region->flags & DVSM_REGION_F_PINNED))
-		return;
-	atomic_long_sub(nr, &dvsm_locked);
-	if (region->locker)
-		atomic_long_sub(nr, &region->locker->locked_vm);
+	if (region->flags & DVSM_REGION_F_PINNED)
+		dvsm_account_unlock(region->locker, nr);
 }
 
 static void dvsm_account_raise_peak(struct dvsm_region *region, long now)

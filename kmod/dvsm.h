@@ -41,8 +41,9 @@
  *                             mappings
  *   i_pages, page table locks the core's
  *
- * family->hidden_lock is taken inside dvsm_store_mutex[]. dvsm_regions_lock (the
- * list of regions) and dvsm_users_lock are leaves.
+ * family->hidden_lock is taken inside dvsm_store_mutex[]. region->pins_lock (inside
+ * family->lock), dvsm_regions_lock (the list of regions) and dvsm_users_lock are
+ * leaves.
  */
 #ifndef DVSM_H
 #define DVSM_H
@@ -52,6 +53,7 @@
 #include <linux/mm_types.h>
 #include <linux/mutex.h>
 #include <linux/nodemask.h>
+#include <linux/rbtree.h>
 #include <linux/refcount.h>
 #include <linux/rwsem.h>
 #include <linux/xarray.h>
@@ -111,6 +113,23 @@ struct dvsm_stats {
 /* A region without files: a place for contents; see struct dvsm_family. */
 #define DVSM_REGION_F_HIDDEN	BIT(31)
 
+/* A range that a holder keeps where it is; pin.c tells its story. */
+struct dvsm_pin {
+	struct rb_node node;		/* region->pins_lock, as the next one */
+	unsigned long subtree_last;
+	/* Constant after creation. */
+	struct dvsm_region *region;
+	struct file *holder;		/* an identity; no reference */
+	unsigned long first;		/* page */
+	unsigned long last;		/* page */
+	struct folio **folios;		/* that hold the range, in order, referenced */
+	unsigned long nr_folios;
+	unsigned long nr_max;		/* room in @folios */
+	struct user_struct *locker;	/* whose locked_vm pays, or NULL */
+	unsigned long nr_locked;	/* pages on RLIMIT_MEMLOCK's books */
+	bool is_complete;		/* region->pins_lock */
+};
+
 struct dvsm_region {
 	/* Constant after creation. */
 	struct inode *inode;		/* owns the region */
@@ -130,6 +149,10 @@ struct dvsm_region {
 	atomic_t nr_files;		/* struct files; at 0 the region is retired */
 	struct xarray links;		/* by chunk; guarded as share.c says */
 	struct list_head hidden;	/* family->hidden_lock; of hidden regions */
+
+	struct mutex pins_lock;		/* @pins */
+	struct rb_root_cached pins;	/* by page; those of one holder may overlap */
+	atomic_long_t nr_pinned;	/* pages, once for each pin; not of a pinned region */
 
 	struct list_head link;		/* dvsm_regions_lock */
 	atomic_long_t nr_charged;	/* pages; at least the page cache's count */
@@ -194,9 +217,12 @@ int dvsm_inode_pin(void);
 void dvsm_inode_unpin(void);
 struct inode *dvsm_inode_create(struct dvsm_region *region);
 struct file *dvsm_inode_open(struct inode *inode, int flags);
+struct file *dvsm_inode_open_as(struct inode *inode, int flags,
+				const struct file_operations *fops);
 
 /* file.c */
 extern const struct file_operations dvsm_file_fops;
+int dvsm_file_release(struct inode *inode, struct file *file);
 
 static inline bool dvsm_file_is_region(const struct file *file)
 {
@@ -272,9 +298,28 @@ int dvsm_region_pin(struct dvsm_region *region, loff_t start, loff_t end,
 		    unsigned int nr_threads);
 int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u64 *discarded);
 
+/* pin.c */
+struct dvsm_pin *dvsm_pin_create(struct dvsm_region *region, struct file *holder, loff_t start,
+				 loff_t end);
+int dvsm_pin_destroy(struct dvsm_region *region, struct file *holder, loff_t start, loff_t end);
+void dvsm_pins_release(struct dvsm_region *region, struct file *holder);
+bool dvsm_range_is_pinned(struct dvsm_region *region, loff_t start, loff_t end);
+
+/* dmabuf.c */
+#ifdef CONFIG_DMA_SHARED_BUFFER
+struct file *dvsm_region_export_dmabuf(struct dvsm_region *region, loff_t start, loff_t end);
+#else
+static inline struct file *dvsm_region_export_dmabuf(struct dvsm_region *region, loff_t start,
+						     loff_t end)
+{
+	return ERR_PTR(-EOPNOTSUPP);
+}
+#endif
+
 /* residency.c */
 int dvsm_region_residency(struct dvsm_region *region, struct dvsm_region_residency *arg);
 int dvsm_region_nodes(struct dvsm_region *region, struct dvsm_region_nodes *arg);
+int dvsm_region_extents(struct dvsm_region *region, struct dvsm_region_extents *arg);
 void dvsm_region_usage(struct dvsm_region *region, struct dvsm_usage *usage);
 
 /* account.c */
@@ -283,6 +328,8 @@ void dvsm_user_put(struct dvsm_user *user);
 int dvsm_account_charge(struct dvsm_region *region, unsigned long nr_pages);
 void dvsm_account_uncharge(struct dvsm_region *region, unsigned long nr_pages);
 void dvsm_account_settle(struct dvsm_region *region);
+bool dvsm_account_lock(struct user_struct *locker, unsigned long limit, unsigned long nr_pages);
+void dvsm_account_unlock(struct user_struct *locker, unsigned long nr_pages);
 unsigned long dvsm_account_limit(void);
 unsigned long dvsm_account_limit_user(void);
 unsigned long dvsm_account_charged(void);

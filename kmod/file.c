@@ -39,10 +39,19 @@ static int dvsm_file_open(struct inode *inode, struct file *file)
 	return 0;
 }
 
-static int dvsm_file_release(struct inode *inode, struct file *file)
+/**
+ * dvsm_file_release - The last reference on a struct file of a region is gone.
+ * @inode: the region's
+ * @file: the file
+ *
+ * Context: may sleep.
+ * Return: 0.
+ */
+int dvsm_file_release(struct inode *inode, struct file *file)
 {
 	struct dvsm_region *region = inode->i_private;
 
+	dvsm_pins_release(region, file);
 	if (atomic_dec_and_test(&region->nr_files))
 		dvsm_region_retire(region);
 	dvsm_inode_unpin();

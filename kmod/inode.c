@@ -148,15 +148,17 @@ struct inode *dvsm_inode_create(struct dvsm_region *region)
 }
 
 /**
- * dvsm_inode_open - A new struct file on a region's inode.
+ * dvsm_inode_open_as - A new struct file on a region's inode.
  * @inode: the inode; the file takes a reference of its own; it is new, or a file
  *	on it is held
  * @flags: O_RDWR or O_RDONLY
+ * @fops: what the file can do; its ->release ends with dvsm_file_release()
  *
  * Context: may sleep.
  * Return: the file or an error.
  */
-struct file *dvsm_inode_open(struct inode *inode, int flags)
+struct file *dvsm_inode_open_as(struct inode *inode, int flags,
+				const struct file_operations *fops)
 {
 	struct file *file;
 	int ret;
@@ -167,7 +169,7 @@ struct file *dvsm_inode_open(struct inode *inode, int flags)
 	/* alloc_file_pseudo() does not take the reference that __fput() drops. */
 	__module_get(THIS_MODULE);
 	ihold(inode);
-	file = alloc_file_pseudo(inode, dvsm_mnt, "dvsm", flags | O_LARGEFILE, &dvsm_file_fops);
+	file = alloc_file_pseudo(inode, dvsm_mnt, "dvsm", flags | O_LARGEFILE, fops);
 	if (IS_ERR(file)) {
 		iput(inode);
 		module_put(THIS_MODULE);
@@ -177,4 +179,17 @@ struct file *dvsm_inode_open(struct inode *inode, int flags)
 	atomic_inc(&((struct dvsm_region *)inode->i_private)->nr_files);
 	file->f_mode |= FMODE_PREAD | FMODE_PWRITE;
 	return file;
+}
+
+/**
+ * dvsm_inode_open - A new struct file that gives all that a region can do.
+ * @inode: as for dvsm_inode_open_as()
+ * @flags: as for dvsm_inode_open_as()
+ *
+ * Context: may sleep.
+ * Return: the file or an error.
+ */
+struct file *dvsm_inode_open(struct inode *inode, int flags)
+{
+	return dvsm_inode_open_as(inode, flags, &dvsm_file_fops);
 }

@@ -20,6 +20,7 @@
 /* A command on its way. */
 struct dvsm_call {
 	struct file *file;		/* that the command was given to */
+	struct file *region_file;	/* of the region that it is about; NULL for the device */
 	struct dvsm_region *region;	/* that it is about; NULL for the device */
 	struct file *new_file;		/* to be returned as a descriptor */
 	union {
@@ -37,6 +38,10 @@ struct dvsm_call {
 		struct dvsm_region_reopen region_reopen;
 		struct dvsm_region_unshare region_unshare;
 		struct dvsm_region_diff region_diff;
+		struct dvsm_region_pin region_pin;
+		struct dvsm_region_unpin region_unpin;
+		struct dvsm_region_export_dmabuf region_export_dmabuf;
+		struct dvsm_region_extents region_extents;
 		struct dvsm_snapshot_take snapshot_take;
 		struct dvsm_snapshot_restore snapshot_restore;
 		struct dvsm_snapshot_merge snapshot_merge;
@@ -63,6 +68,8 @@ static int dvsm_info_ioctl(struct dvsm_call *call)
 	arg->out_nr_nodes = nr_node_ids;
 	arg->out_features = DVSM_FEATURE_REGION | DVSM_FEATURE_IMPLICIT_REGION |
 			    DVSM_FEATURE_PINNED | DVSM_FEATURE_POLICY | DVSM_FEATURE_SNAPSHOT |
+			    DVSM_FEATURE_PIN |
+			    (IS_ENABLED(CONFIG_DMA_SHARED_BUFFER) ? DVSM_FEATURE_DMABUF : 0) |
 			    (DVSM_KERNEL_FIXED_BUFFERS ? DVSM_FEATURE_FIXED_BUFFERS : 0);
 	arg->out_chunk_size = DVSM_CHUNK_SIZE;
 	arg->out_length_max = DVSM_LENGTH_MAX;
@@ -252,6 +259,73 @@ static int dvsm_region_unshare_ioctl(struct dvsm_call *call)
 				   &arg->out_unshared);
 }
 
+/* As dvsm_range_check(), for what cannot be empty. */
+static int dvsm_range_check_some(const struct dvsm_region *region, u64 offset, u64 *length)
+{
+	int ret = dvsm_range_check(region, offset, length);
+
+	return ret ? ret : *length ? 0 : -EINVAL;
+}
+
+static int dvsm_region_pin_ioctl(struct dvsm_call *call)
+{
+	struct dvsm_region_pin *arg = &call->arg.region_pin;
+	u64 length = arg->length;
+	int ret;
+
+	ret = dvsm_range_check_some(call->region, arg->offset, &length);
+	if (ret)
+		return ret;
+	return PTR_ERR_OR_ZERO(dvsm_pin_create(call->region, call->region_file, arg->offset,
+					       arg->offset + length));
+}
+
+static int dvsm_region_unpin_ioctl(struct dvsm_call *call)
+{
+	struct dvsm_region_unpin *arg = &call->arg.region_unpin;
+	u64 length = arg->length;
+	int ret;
+
+	ret = dvsm_range_check_some(call->region, arg->offset, &length);
+	if (ret)
+		return ret;
+	return dvsm_pin_destroy(call->region, call->region_file, arg->offset,
+				arg->offset + length);
+}
+
+static int dvsm_region_export_dmabuf_ioctl(struct dvsm_call *call)
+{
+	struct dvsm_region_export_dmabuf *arg = &call->arg.region_export_dmabuf;
+	u64 length = arg->length;
+	struct file *file;
+	int ret;
+
+	ret = dvsm_range_check_some(call->region, arg->offset, &length);
+	if (ret)
+		return ret;
+	file = dvsm_region_export_dmabuf(call->region, arg->offset, arg->offset + length);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	call->new_file = file;
+	return 0;
+}
+
+static int dvsm_region_extents_ioctl(struct dvsm_call *call)
+{
+	struct dvsm_region_extents *arg = &call->arg.region_extents;
+	u64 length = arg->length;
+	int ret;
+
+	if (!arg->nr_ranges)
+		return -EINVAL;
+	ret = dvsm_range_check(call->region, arg->offset, &arg->length);
+	if (ret)
+		return ret;
+	ret = dvsm_region_extents(call->region, arg);
+	arg->length = length;
+	return ret;
+}
+
 static int dvsm_snapshot_take_ioctl(struct dvsm_call *call)
 {
 	struct dvsm_snapshot_take *arg = &call->arg.snapshot_take;
@@ -393,6 +467,11 @@ static const struct dvsm_op dvsm_ops[] = {
 	DVSM_OP(DVSM_IOC_REGION_UNSHARE, region_unshare, out_unshared, 0,
 		DVSM_OP_REGION | DVSM_OP_WRITE | DVSM_OP_OUT_ON_ERROR),
 	DVSM_OP(DVSM_IOC_REGION_DIFF, region_diff, reserved, 0, DVSM_OP_REGION),
+	DVSM_OP(DVSM_IOC_REGION_PIN, region_pin, length, 0, DVSM_OP_REGION | DVSM_OP_WRITE),
+	DVSM_OP(DVSM_IOC_REGION_UNPIN, region_unpin, length, 0, DVSM_OP_REGION | DVSM_OP_WRITE),
+	DVSM_OP(DVSM_IOC_REGION_EXPORT_DMABUF, region_export_dmabuf, length, 0,
+		DVSM_OP_REGION | DVSM_OP_WRITE),
+	DVSM_OP(DVSM_IOC_REGION_EXTENTS, region_extents, out_next, 0, DVSM_OP_REGION),
 	DVSM_OP(DVSM_IOC_SNAPSHOT_TAKE, snapshot_take, label, DVSM_SNAPSHOT_F_READ_ONLY,
 		DVSM_OP_REGION | DVSM_OP_WRITE),
 	DVSM_OP(DVSM_IOC_SNAPSHOT_RESTORE, snapshot_restore, out_restored, 0,
@@ -489,7 +568,11 @@ static long dvsm_call_run(struct dvsm_call *call, const struct dvsm_op *op, void
  */
 long dvsm_file_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
-	struct dvsm_call call = { .file = file, .region = dvsm_file_region(file) };
+	struct dvsm_call call = {
+		.file = file,
+		.region_file = file,
+		.region = dvsm_file_region(file),
+	};
 	const struct dvsm_op *op = dvsm_op_find(cmd);
 
 	if (!op || !(op->how & DVSM_OP_REGION))
@@ -524,6 +607,7 @@ long dvsm_device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		mutex_unlock(&context->lock);
 		if (!implicit)
 			return -ENOENT;
+		call.region_file = implicit;
 		call.region = dvsm_file_region(implicit);
 	}
 	return dvsm_call_run(&call, op, (void __user *)arg);

@@ -240,7 +240,7 @@ int dvsm_region_pin(struct dvsm_region *region, loff_t start, loff_t end,
  * @discarded: gets the bytes that were freed; may be NULL
  *
  * Context: process; may sleep; no dvsm lock held.
- * Return: 0; -EBUSY on a pinned region; -EINTR after a fatal signal; -ENOMEM or
+ * Return: 0; -EBUSY where it is pinned; -EINTR after a fatal signal; -ENOMEM or
  * -ENOSPC where snapshots share a part of a chunk.
  */
 int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u64 *discarded)
@@ -259,7 +259,10 @@ int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u6
 			break;
 		step = min_t(loff_t, end, round_down(start, DVSM_DISCARD_STEP) + DVSM_DISCARD_STEP);
 		down_write(&region->family->lock);
-		ret = dvsm_content_discard(region, start, step, &nr_pages);
+		if (dvsm_range_is_pinned(region, start, step))
+			ret = -EBUSY;
+		else
+			ret = dvsm_content_discard(region, start, step, &nr_pages);
 		up_write(&region->family->lock);
 		start = step;
 		if (!ret && fatal_signal_pending(current))

@@ -111,6 +111,7 @@ void dvsm_region_free(struct dvsm_region *region)
 		trace_dvsm_region_destroy(region->id, atomic_long_read(&region->nr_peak));
 	}
 	WARN_ON_ONCE(!xa_empty(&region->links));
+	WARN_ON_ONCE(!RB_EMPTY_ROOT(&region->pins.rb_root));
 	if (region->locker)
 		free_uid(region->locker);
 	if (region->user)
@@ -133,6 +134,8 @@ static struct dvsm_region *dvsm_region_alloc(u64 length, u32 flags,
 	INIT_LIST_HEAD(&region->link);
 	INIT_LIST_HEAD(&region->hidden);
 	xa_init_flags(&region->links, XA_FLAGS_ACCOUNT);
+	mutex_init(&region->pins_lock);
+	region->pins = RB_ROOT_CACHED;
 	region->length = length;
 	region->nr_pages = length >> PAGE_SHIFT;
 	region->flags = flags;
@@ -334,7 +337,10 @@ void dvsm_region_info_fill(struct dvsm_region *region, struct dvsm_region_info *
 	info->out_resident = (u64)usage.nr_pages << PAGE_SHIFT;
 	info->out_resident_huge = (u64)usage.nr_huge << DVSM_CHUNK_SHIFT;
 	info->out_resident_peak = (u64)atomic_long_read(&region->nr_peak) << PAGE_SHIFT;
-	info->out_pinned = region->flags & DVSM_REGION_F_PINNED ? info->out_resident : 0;
+	if (region->flags & DVSM_REGION_F_PINNED)
+		info->out_pinned = info->out_resident;
+	else
+		info->out_pinned = (u64)atomic_long_read(&region->nr_pinned) << PAGE_SHIFT;
 	info->out_nr_faults_alloc = atomic_long_read(&region->stats.nr_faults_alloc);
 	info->out_nr_faults_private = atomic_long_read(&region->stats.nr_faults_private);
 	info->out_nr_fallbacks = atomic_long_read(&region->stats.nr_fallbacks);

@@ -95,7 +95,7 @@ static u32 dvsm_residency_flags(struct dvsm_region *region, struct folio *folio,
 {
 	u32 flags = 0;
 
-	if (region->flags & DVSM_REGION_F_PINNED)
+	if (dvsm_range_is_pinned(region, folio_pos(folio), folio_pos(folio) + folio_size(folio)))
 		flags |= DVSM_CHUNK_F_PINNED;
 	if (shared)
 		flags |= DVSM_CHUNK_F_SHARED;
@@ -184,5 +184,75 @@ int dvsm_region_residency(struct dvsm_region *region, struct dvsm_region_residen
 	kvfree(residency.chunks);
 	arg->out_nr_chunks = nr_done;
 	arg->out_next = start < end ? (u64)start << PAGE_SHIFT : arg->offset + arg->length;
+	return ret;
+}
+
+/* Extents as they are put together from folios that come in order. */
+struct dvsm_extents {
+	struct dvsm_range *ranges;
+	unsigned int nr;		/* in use; the last one may still grow */
+	unsigned int nr_max;
+	pgoff_t start;			/* of what is looked at */
+	pgoff_t end;
+	pgoff_t next;			/* where to go on */
+	unsigned long next_pfn;		/* behind the last one */
+};
+
+static bool dvsm_extents_add(struct folio *folio, bool shared, void *arg)
+{
+	struct dvsm_extents *extents = arg;
+	pgoff_t start = max(folio->index, extents->start);
+	pgoff_t end = min(folio->index + folio_nr_pages(folio), extents->end);
+	unsigned long pfn = folio_pfn(folio) + (start - folio->index);
+	struct dvsm_range *last = extents->nr ? &extents->ranges[extents->nr - 1] : NULL;
+	u64 length = (u64)(end - start) << PAGE_SHIFT;
+	u64 offset = (u64)start << PAGE_SHIFT;
+
+	if (last && last->offset + last->length == offset && extents->next_pfn == pfn) {
+		last->length += length;
+	} else {
+		if (extents->nr == extents->nr_max) {
+			extents->next = start;
+			return true;
+		}
+		extents->ranges[extents->nr++] = (struct dvsm_range) {
+			.offset = offset,
+			.length = length,
+		};
+	}
+	extents->next_pfn = pfn + (end - start);
+	return false;
+}
+
+/**
+ * dvsm_region_extents - DVSM_IOC_REGION_EXTENTS.
+ * @region: the region
+ * @arg: the command's argument, its range checked to lie in the region
+ *
+ * Context: process.
+ * Return: 0; -EFAULT, -ENOMEM, -EINTR.
+ */
+int dvsm_region_extents(struct dvsm_region *region, struct dvsm_region_extents *arg)
+{
+	struct dvsm_range __user *user = u64_to_user_ptr(arg->ranges);
+	struct dvsm_extents extents = {
+		.nr_max = min_t(u32, arg->nr_ranges, DVSM_RESIDENCY_BATCH),
+		.start = arg->offset >> PAGE_SHIFT,
+		.end = (arg->offset + arg->length) >> PAGE_SHIFT,
+	};
+	int ret = 0;
+
+	extents.next = extents.end;
+	extents.ranges = kvcalloc(extents.nr_max, sizeof(*extents.ranges), GFP_KERNEL_ACCOUNT);
+	if (!extents.ranges)
+		return -ENOMEM;
+	dvsm_content_walk(region, extents.start, extents.end, dvsm_extents_add, &extents);
+	if (fatal_signal_pending(current))
+		ret = -EINTR;
+	else if (copy_to_user(user, extents.ranges, extents.nr * sizeof(*user)))
+		ret = -EFAULT;
+	kvfree(extents.ranges);
+	arg->out_nr_ranges = extents.nr;
+	arg->out_next = (u64)extents.next << PAGE_SHIFT;
 	return ret;
 }

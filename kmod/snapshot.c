@@ -345,7 +345,10 @@ int dvsm_region_diff(struct dvsm_region *region, struct dvsm_region *other,
 static int dvsm_adopt_prepare(struct dvsm_region *region, struct dvsm_region *from, u64 chunk)
 {
 	struct dvsm_share *share = dvsm_content_of(from, chunk);
+	loff_t start = (loff_t)chunk << DVSM_CHUNK_SHIFT;
 
+	if (dvsm_range_is_pinned(region, start, start + DVSM_CHUNK_SIZE))
+		return -EBUSY;
 	/* Nothing is adopted as nothing, unless others read what lies in the region's place. */
 	if (!share && !dvsm_store_chunk_is_resident(from, chunk) &&
 	    !dvsm_link_lends_to_others(xa_load(&region->links, chunk)))

@@ -97,6 +97,16 @@ DEFINE_EVENT(dvsm_range, dvsm_discard,
 	TP_ARGS(id, start, end, nr_pages, error)
 );
 
+DEFINE_EVENT(dvsm_range, dvsm_pin,
+	TP_PROTO(u64 id, unsigned long start, unsigned long end, unsigned long nr_pages, int error),
+	TP_ARGS(id, start, end, nr_pages, error)
+);
+
+DEFINE_EVENT(dvsm_range, dvsm_unpin,
+	TP_PROTO(u64 id, unsigned long start, unsigned long end, unsigned long nr_pages, int error),
+	TP_ARGS(id, start, end, nr_pages, error)
+);
+
 TRACE_EVENT(dvsm_folio_move,
 	TP_PROTO(u64 id, unsigned long index, unsigned int order, int from, int to),
 	TP_ARGS(id, index, order, from, to),

@@ -26,6 +26,10 @@ union request {
 	struct dvsm_region_reopen reopen;
 	struct dvsm_region_unshare unshare;
 	struct dvsm_region_diff diff;
+	struct dvsm_region_pin pin;
+	struct dvsm_region_unpin unpin;
+	struct dvsm_region_export_dmabuf export;
+	struct dvsm_region_extents extents;
 	struct dvsm_snapshot_take take;
 	struct dvsm_snapshot_restore restore;
 	struct dvsm_snapshot_merge merge;
@@ -46,6 +50,10 @@ static_assert(DVSM_IOC_REGION_RESIDENCY == 0xd514, "number");
 static_assert(DVSM_IOC_REGION_REOPEN == 0xd515, "number");
 static_assert(DVSM_IOC_REGION_UNSHARE == 0xd516, "number");
 static_assert(DVSM_IOC_REGION_DIFF == 0xd517, "number");
+static_assert(DVSM_IOC_REGION_PIN == 0xd518, "number");
+static_assert(DVSM_IOC_REGION_UNPIN == 0xd519, "number");
+static_assert(DVSM_IOC_REGION_EXPORT_DMABUF == 0xd51a, "number");
+static_assert(DVSM_IOC_REGION_EXTENTS == 0xd51b, "number");
 static_assert(DVSM_IOC_SNAPSHOT_TAKE == 0xd520, "number");
 static_assert(DVSM_IOC_SNAPSHOT_RESTORE == 0xd521, "number");
 static_assert(DVSM_IOC_SNAPSHOT_MERGE == 0xd522, "number");
@@ -62,6 +70,10 @@ static_assert(sizeof(struct dvsm_region_reopen) == 8, "size");
 static_assert(sizeof(struct dvsm_range) == 16, "size");
 static_assert(sizeof(struct dvsm_region_unshare) == 32, "size");
 static_assert(sizeof(struct dvsm_region_diff) == 56, "size");
+static_assert(sizeof(struct dvsm_region_pin) == 24, "size");
+static_assert(sizeof(struct dvsm_region_unpin) == 24, "size");
+static_assert(sizeof(struct dvsm_region_export_dmabuf) == 24, "size");
+static_assert(sizeof(struct dvsm_region_extents) == 48, "size");
 static_assert(sizeof(struct dvsm_snapshot_take) == 64, "size");
 static_assert(sizeof(struct dvsm_snapshot_restore) == 24, "size");
 static_assert(sizeof(struct dvsm_snapshot_merge) == 40, "size");
@@ -127,6 +139,34 @@ static void fill_diff(union request *request, int snapshot)
 	request->diff.ranges = (uintptr_t)ranges;
 	request->diff.nr_ranges = ARRAY_SIZE(ranges);
 	request->diff.other = snapshot;
+}
+
+static void fill_pin(union request *request, int snapshot)
+{
+	(void)snapshot;
+	request->pin.offset = 2 * CHUNK;
+	request->pin.length = PAGE;
+}
+
+/* There must be something to unpin, as often as a test calls before it fills in again. */
+static int unpin_region;
+
+static void fill_unpin(union request *request, int snapshot)
+{
+	struct dvsm_region_pin pin = { .size = sizeof(pin), .length = PAGE };
+	unsigned int i;
+
+	(void)snapshot;
+	request->unpin.length = PAGE;
+	for (i = 0; i < 8; i++)
+		ioctl(unpin_region, DVSM_IOC_REGION_PIN, &pin);
+}
+
+static void fill_extents(union request *request, int snapshot)
+{
+	(void)snapshot;
+	request->extents.ranges = (uintptr_t)ranges;
+	request->extents.nr_ranges = ARRAY_SIZE(ranges);
 }
 
 static void fill_restore(union request *request, int snapshot)
@@ -235,6 +275,39 @@ FIXTURE_VARIANT_ADD(command, region_diff) {
 	.fill = fill_diff,
 };
 
+FIXTURE_VARIANT_ADD(command, region_pin) {
+	.cmd = DVSM_IOC_REGION_PIN,
+	.size = sizeof(struct dvsm_region_pin),
+	.size_min = END_OF(struct dvsm_region_pin, length),
+	.writes = true,
+	.fill = fill_pin,
+};
+
+FIXTURE_VARIANT_ADD(command, region_unpin) {
+	.cmd = DVSM_IOC_REGION_UNPIN,
+	.size = sizeof(struct dvsm_region_unpin),
+	.size_min = END_OF(struct dvsm_region_unpin, length),
+	.writes = true,
+	.fill = fill_unpin,
+};
+
+FIXTURE_VARIANT_ADD(command, region_export_dmabuf) {
+	.cmd = DVSM_IOC_REGION_EXPORT_DMABUF,
+	.size = sizeof(struct dvsm_region_export_dmabuf),
+	.size_min = END_OF(struct dvsm_region_export_dmabuf, length),
+	.writes = true,
+	.makes_fd = true,
+	.fill = fill_pin,	/* the same words at the same places */
+};
+
+FIXTURE_VARIANT_ADD(command, region_extents) {
+	.cmd = DVSM_IOC_REGION_EXTENTS,
+	.size = sizeof(struct dvsm_region_extents),
+	.size_min = END_OF(struct dvsm_region_extents, out_next),
+	.outputs = { SPAN(struct dvsm_region_extents, out_nr_ranges, out_next) },
+	.fill = fill_extents,
+};
+
 FIXTURE_VARIANT_ADD(command, snapshot_take) {
 	.cmd = DVSM_IOC_SNAPSHOT_TAKE,
 	.size = sizeof(struct dvsm_snapshot_take),
@@ -276,6 +349,7 @@ FIXTURE_SETUP(command)
 	OPEN_DEVICE_OR_SKIP(self->dev);
 	self->region = region_create(self->dev, 4 * CHUNK, 0);
 	ASSERT_LE(0, self->region);
+	unpin_region = self->region;
 	self->read_only = region_reopen(self->region, DVSM_REOPEN_F_READ_ONLY);
 	ASSERT_LE(0, self->read_only);
 	self->snapshot = ioctl(self->region, DVSM_IOC_SNAPSHOT_TAKE, &take);

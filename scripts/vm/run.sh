@@ -30,6 +30,7 @@ usage()
 	  --root host        this machine's root file system, read-only; /tmp, /run and /dev/shm are writable and empty
 	  --icount           the guest's clock counts instructions: reproducible figures, one CPU runs at a time
 	  --load M,M,...     load kernel modules first; M is NAME or NAME:PARAM=VALUE[:PARAM=VALUE...]
+	  --build DIR        build the module in DIR for the VM's kernel and load it (may be repeated)
 	  --no-dvsm          do not load dvsm.ko
 	  --dvsm FILE        load this dvsm.ko and do not build one
 	  --param P=V        parameter for dvsm.ko (may be repeated)
@@ -54,11 +55,11 @@ die() { say "$*"; exit "$EXIT_SETUP"; }
 
 kernel=6.12 nodes=1 smp=4 mem=4G root='' icount='' load='' dvsm=build timeout=600 log='' verbose=''
 memless='' cpuless=''
-params=() append=() qemu_args=() adds=()
+params=() append=() qemu_args=() adds=() builds=()
 while [ $# -gt 0 ]; do
 	case $1 in
 	--kernel | --nodes | --smp | --mem | --root | --timeout | --log | --memless-node | --cpuless-node | --load | --dvsm | \
-		--param | --append | --qemu-arg | --add)
+		--param | --append | --qemu-arg | --add | --build)
 		[ $# -ge 2 ] || die "$1 needs a value"
 		;;
 	esac
@@ -78,6 +79,7 @@ while [ $# -gt 0 ]; do
 	--append) append+=("$2"); shift ;;
 	--qemu-arg) qemu_args+=("$2"); shift ;;
 	--add) adds+=("$2"); shift ;;
+	--build) builds+=("$2"); shift ;;
 	--icount) icount=yes ;;
 	--no-dvsm) dvsm='' ;;
 	--verbose) verbose=yes ;;
@@ -210,6 +212,25 @@ build_dvsm()
 	exec 7>&-
 }
 
+# build_module DIR: its one module, in a mirror as dvsm.ko; loaded after what the kernel brings
+build_module()
+{
+	local mirror file
+
+	mirror=$top/build/modules/$release/$(basename "$1")
+	mkdir -p "$mirror"
+	exec 7>"$mirror.lock"
+	flock 7
+	for file in "$(realpath "$1")"/*; do
+		ln -sf "$file" "$mirror/"
+	done
+	make -s -C "$kdir/build" M="$mirror" modules >"$tmp/make.log" 2>&1 7>&- ||
+		{ cat "$tmp/make.log" >&2; die "the module in $1 does not build for $release"; }
+	cp "$mirror"/*.ko "$stage/vm/"
+	basename "$mirror"/*.ko >>"$stage/vm/modules"
+	exec 7>&-
+}
+
 case $dvsm in
 build) build_dvsm ;;
 ?*) cp "$dvsm" "$stage/vm/dvsm.ko" || die "no module $dvsm" ;;
@@ -224,6 +245,9 @@ printf '%s' "$root" >"$stage/vm/root"
 [ -z "$root" ] || load=",virtio_pci,9pnet_virtio,9p$load"
 for module in ${load//,/ }; do
 	load_module "$module"
+done
+for build in "${builds[@]}"; do
+	build_module "$build"
 done
 if [ -z "$root" ]; then
 	busybox=$(command -v busybox) || die "no busybox: install busybox-static (scripts/deps.sh vm)"

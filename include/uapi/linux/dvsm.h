@@ -61,6 +61,8 @@
 #define DVSM_FEATURE_POLICY		(1ULL << 3)	/* node policies at creation */
 #define DVSM_FEATURE_SNAPSHOT		(1ULL << 5)
 #define DVSM_FEATURE_FIXED_BUFFERS	(1ULL << 4)	/* io_uring takes registrable regions */
+#define DVSM_FEATURE_PIN		(1ULL << 8)	/* ranges of any region */
+#define DVSM_FEATURE_DMABUF		(1ULL << 9)
 
 /*
  * struct dvsm_info - what the module is and what it allows.
@@ -171,7 +173,7 @@ struct dvsm_region_create {
  * @out_resident: bytes that are allocated
  * @out_resident_huge: those of them in 2 MiB folios
  * @out_resident_peak: the most that @out_resident has been
- * @out_pinned: bytes counted as pinned
+ * @out_pinned: bytes counted as pinned, once for each pin
  * @out_nr_faults: faults handled, by all processes
  * @out_nr_faults_alloc: those of them that allocated memory
  * @out_nr_faults_private: those of them for a copy in a MAP_PRIVATE mapping
@@ -285,7 +287,7 @@ struct dvsm_region_populate {
  *
  * The range reads as zeroes afterwards, in every process. Folios that lie in
  * the range are freed; of a folio that lies in it with a part only, that part
- * is zeroed. Needs a descriptor opened for writing; EBUSY on a pinned region.
+ * is zeroed. Needs a descriptor opened for writing; EBUSY where the range is pinned.
  *
  * @size: sizeof(struct dvsm_region_discard)
  * @flags: none, 0
@@ -436,6 +438,113 @@ struct dvsm_region_diff {
 };
 #define DVSM_IOC_REGION_DIFF	_IO(DVSM_IOC_MAGIC, 0x17)
 
+/*
+ * struct dvsm_region_pin - keep a range where it is, for devices.
+ *
+ * What has no memory is allocated, what others share is unshared. Until the pin
+ * ends the range is not moved and not given other contents: discard, restore and
+ * merge answer EBUSY there, and a snapshot copies it at once. Needs a descriptor
+ * opened for writing.
+ *
+ * The pin belongs to the open file that the descriptor is of: it ends with
+ * DVSM_IOC_REGION_UNPIN, or when the last of that file's descriptors and mappings
+ * is gone. A pin on /dev/dvsm belongs to the implicit region. Each pin is counted
+ * against RLIMIT_MEMLOCK of the caller's user unless it has CAP_IPC_LOCK, also where
+ * pins overlap; in a region that was made PINNED nothing more is counted.
+ *
+ * A region whose mappings devices shall register (DVSM_REGION_F_REGISTRABLE) need
+ * not be pinned first; a range that is exported as dma-buf is pinned by that.
+ *
+ * Errors beside the common ones: EOPNOTSUPP for memory in ZONE_MOVABLE, which a
+ * region that is made PINNED does not get.
+ *
+ * @size: sizeof(struct dvsm_region_pin)
+ * @flags: none, 0
+ * @offset: start of the range, a multiple of the page
+ * @length: of the range, a multiple of the page; 0 means to the region's end
+ */
+struct dvsm_region_pin {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+};
+#define DVSM_IOC_REGION_PIN	_IO(DVSM_IOC_MAGIC, 0x18)
+
+/*
+ * struct dvsm_region_unpin - end a pin.
+ *
+ * The memory stays as it is. Needs a descriptor opened for writing. ENOENT if the
+ * open file has no pin of exactly this range; of two equal ones one ends.
+ *
+ * @size: sizeof(struct dvsm_region_unpin)
+ * @flags: none, 0
+ * @offset: as the pin was made
+ * @length: as the pin was made
+ */
+struct dvsm_region_unpin {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+};
+#define DVSM_IOC_REGION_UNPIN	_IO(DVSM_IOC_MAGIC, 0x19)
+
+/*
+ * struct dvsm_region_export_dmabuf - make a dma-buf of a range.
+ *
+ * The dma-buf's descriptor is returned. The range is pinned as by
+ * DVSM_IOC_REGION_PIN, by a holder of its own: until the last descriptor, importer
+ * and mapping of the dma-buf is gone the memory stays and the region lives on, with
+ * all that it holds, whatever becomes of its own descriptors. Devices get it in as
+ * few pieces as they allow: contiguous folios are one. Needs a descriptor opened
+ * for writing.
+ *
+ * Errors as for DVSM_IOC_REGION_PIN; EOPNOTSUPP also where the kernel has no
+ * dma-bufs.
+ *
+ * @size: sizeof(struct dvsm_region_export_dmabuf)
+ * @flags: none, 0
+ * @offset: start of the range, a multiple of the page
+ * @length: of the range, a multiple of the page; 0 means to the region's end
+ */
+struct dvsm_region_export_dmabuf {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+};
+#define DVSM_IOC_REGION_EXPORT_DMABUF _IO(DVSM_IOC_MAGIC, 0x1a)
+
+/*
+ * struct dvsm_region_extents - what is contiguous in physical memory.
+ *
+ * The pieces of a range that have memory, each as long as its pages follow one
+ * another in physical memory too. Stays true while the range is pinned. Costs by
+ * folios. Called again with @offset set to @out_next until @out_next is the end of
+ * the range; no piece is cut at the end of the array.
+ *
+ * @size: sizeof(struct dvsm_region_extents)
+ * @flags: none, 0
+ * @offset: start of the range, a multiple of the page
+ * @length: of the range, a multiple of the page; 0 means to the region's end
+ * @ranges: pointer to an array of struct dvsm_range
+ * @nr_ranges: elements of the array, more than 0
+ * @out_nr_ranges: elements that were written, in order of offset
+ * @out_next: where the next call goes on, or the end of the range
+ */
+struct dvsm_region_extents {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+	__aligned_u64 ranges;
+	__u32 nr_ranges;
+	__u32 out_nr_ranges;
+	__aligned_u64 out_next;
+};
+#define DVSM_IOC_REGION_EXTENTS	_IO(DVSM_IOC_MAGIC, 0x1b)
+
 #define DVSM_SNAPSHOT_F_READ_ONLY	(1U << 0)	/* the descriptor cannot write */
 
 /*
@@ -479,7 +588,7 @@ struct dvsm_snapshot_take {
  * On the region that the snapshot was taken from, with a descriptor opened for
  * writing. All who map the region see the snapshot's contents from then on; the
  * two share them. Costs by chunks that differ; copies nothing. EBUSY if a device
- * may be writing to the snapshot; EOPNOTSUPP on a registrable region.
+ * may be writing to the snapshot, or where the region is pinned; EOPNOTSUPP on a registrable region.
  *
  * @size: sizeof(struct dvsm_snapshot_restore)
  * @flags: none, 0
@@ -507,7 +616,7 @@ struct dvsm_snapshot_restore {
  * was last merged, become the parent's, for all who map it. Chunks that both have
  * written are conflicts: without a flag nothing is changed and the answer is
  * EAGAIN. Costs by chunks of the snapshot; copies nothing. EBUSY if a device may
- * be writing to the snapshot; EOPNOTSUPP on a registrable region.
+ * be writing to the snapshot, or where the region is pinned; EOPNOTSUPP on a registrable region.
  *
  * @size: sizeof(struct dvsm_snapshot_merge)
  * @flags: one of DVSM_MERGE_F_, or none
