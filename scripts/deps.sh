@@ -6,8 +6,8 @@
 set -euo pipefail
 
 declare -A groups=(
-	[build]="gcc make libc6-dev"
-	[vm]="gcc make libc6-dev qemu-system-x86 busybox-static cpio kmod xz-utils"
+	[build]="gcc make libc6-dev liburing-dev"
+	[vm]="gcc make libc6-dev liburing-dev qemu-system-x86 busybox-static cpio kmod xz-utils"
 	[debug-kernel]="gcc make libc6-dev bc bison flex libelf-dev libssl-dev perl kmod xz-utils"
 	[check]="g++ clang sparse shellcheck perl"
 )

@@ -5,6 +5,7 @@
 
 #include <dvsm/base.h>
 #include <dvsm/region.h>
+#include <dvsm/dma.h>
 #include <dvsm/snapshot.h>
 #include <dvsm/heap.h>
 

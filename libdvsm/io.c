@@ -1,0 +1,504 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Files into and out of regions.
+ *
+ * The range is mapped and cut into blocks. Blocks that are aligned go past the page
+ * cache, many at a time, through io_uring; whatever is not, or is refused, goes
+ * through read() and write(), which always work:
+ *
+ *   head  |  body: io_uring, O_DIRECT            |  tail
+ *   ------+------------------------------------- +------
+ *   up to the first, and from the last multiple of 4096 of the file
+ *
+ * A request that comes back short is sent again for its rest. Where the file turns
+ * out to end earlier than it was long at first, a read gives nothing, or ends off a
+ * multiple of 4096.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <liburing.h>
+
+#include <dvsm/dma.h>
+
+#include "internal.h"
+
+#define DVSM_IO_DEPTH		32
+#define DVSM_IO_DEPTH_MAX	1024
+#define DVSM_IO_BLOCK		(1ULL << 20)
+
+/* A request in flight, or free to be one. Positions count from the range's start. */
+struct dvsm_io_slot {
+	uint64_t at;
+	uint64_t end;
+	bool in_use;
+};
+
+struct dvsm_io {
+	const struct dvsm_region *region;
+	bool store;
+	uint64_t offset;	/* of the range in the region */
+	uint64_t file_offset;	/* of the range in the file */
+	uint64_t length;	/* of the range; shrinks to the end of the file */
+	char *memory;		/* the range */
+	char *map;		/* the mapping that it lies in */
+	uint64_t map_length;
+	int fd;			/* the caller's */
+	int direct;		/* the same file with O_DIRECT, or -1 */
+	uint32_t depth;
+	uint32_t flags;
+	uint64_t block;
+	int (*progress)(uint64_t done, uint64_t total, void *argument);
+	void *argument;
+	struct dvsm_io_result result;
+	/* While io_uring is used. */
+	struct io_uring ring;
+	struct dvsm_io_slot *slots;
+	bool fixed;
+	uint64_t next;		/* position that was not asked for yet */
+	uint32_t nr_in_flight;
+};
+
+int dvsm_region_register_uring(const struct dvsm_region *region, struct io_uring *ring,
+			       void *address, uint64_t length)
+{
+	uint64_t nr = length / DVSM_URING_BUFFER_SIZE + !!(length % DVSM_URING_BUFFER_SIZE), i;
+	struct iovec buffers[UIO_MAXIOV];
+	int error;
+
+	if (!length || nr > UIO_MAXIOV)
+		return dvsm_fail(EINVAL);
+	if (!(dvsm_region_features(region) & DVSM_FEATURE_FIXED_BUFFERS))
+		return 0;
+	if (region->backend == DVSM_BACKEND_DEVICE &&
+	    !(region->flags & (DVSM_REGION_F_REGISTRABLE | DVSM_REGION_F_PINNED)))
+		return 0;
+	for (i = 0; i < nr; i++) {
+		uint64_t at = i * DVSM_URING_BUFFER_SIZE, rest = length - at;
+
+		buffers[i].iov_base = (char *)address + at;
+		buffers[i].iov_len = rest < DVSM_URING_BUFFER_SIZE ? rest : DVSM_URING_BUFFER_SIZE;
+	}
+	error = io_uring_register_buffers(ring, buffers, nr);
+	return error ? dvsm_fail(error) : (int)nr;
+}
+
+/* Tells the caller; -ECANCELED if he has had enough. */
+static int dvsm_io_done(struct dvsm_io *io, uint64_t bytes, bool direct)
+{
+	io->result.done += bytes;
+	if (direct)
+		io->result.direct += bytes;
+	if (io->progress && io->progress(io->result.done, io->length, io->argument))
+		return -ECANCELED;
+	return 0;
+}
+
+/* The file ends at @at. */
+static void dvsm_io_end_at(struct dvsm_io *io, uint64_t at)
+{
+	if (at < io->length)
+		io->length = at;
+}
+
+/*
+ * The end of the memory or of the hole that begins at @at, and which of the two it
+ * is. Where the backend cannot tell, all is memory.
+ */
+static uint64_t dvsm_io_extent(const struct dvsm_io *io, uint64_t at, uint64_t end, bool *hole)
+{
+	off_t data = lseek(io->region->fd, (off_t)(io->offset + at), SEEK_DATA), next;
+
+	*hole = data < 0 ? errno == ENXIO : (uint64_t)data > io->offset + at;
+	if (*hole)
+		return data < 0 || data - io->offset > end ? end : data - io->offset;
+	next = lseek(io->region->fd, (off_t)(io->offset + at), SEEK_HOLE);
+	if (next < 0 || (uint64_t)next <= io->offset + at || next - io->offset > end)
+		return end;
+	return next - io->offset;
+}
+
+/* Makes [at, end) of the file zeroes. False if that cannot be done but by writing them. */
+static bool dvsm_io_punch(const struct dvsm_io *io, uint64_t at, uint64_t end)
+{
+	return !fallocate(io->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			  (off_t)(io->file_offset + at), (off_t)(end - at));
+}
+
+static ssize_t dvsm_io_call(struct dvsm_io *io, int fd, uint64_t at, uint64_t length)
+{
+	off_t position = (off_t)(io->file_offset + at);
+	ssize_t done;
+
+	do {
+		done = io->store ? pwrite(fd, io->memory + at, length, position)
+				 : pread(fd, io->memory + at, length, position);
+	} while (done < 0 && errno == EINTR);
+	return done < 0 ? -errno : done;
+}
+
+/* Carries [at, end) by system calls. */
+static int dvsm_io_plain(struct dvsm_io *io, uint64_t at, uint64_t end, bool direct)
+{
+	while (at < end && at < io->length) {
+		uint64_t step = end - at < io->block ? end - at : io->block;
+		ssize_t done;
+		int error;
+
+		direct = direct && io->direct >= 0 && !(step % DVSM_PAGE_SIZE);
+		done = dvsm_io_call(io, direct ? io->direct : io->fd, at, step);
+		if (direct && done == -EINVAL) {
+			direct = false;
+			continue;
+		}
+		if (done < 0)
+			return (int)done;
+		if (!done) {
+			dvsm_io_end_at(io, at);
+			return io->store ? -EIO : 0;
+		}
+		error = dvsm_io_done(io, done, direct);
+		if (error)
+			return error;
+		at += done;
+		if (done % DVSM_PAGE_SIZE)
+			direct = false;
+	}
+	return 0;
+}
+
+static void dvsm_io_prepare(struct dvsm_io *io, struct dvsm_io_slot *slot)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&io->ring);
+	unsigned int length = slot->end - slot->at;
+	uint64_t position = io->file_offset + slot->at;
+	char *memory = io->memory + slot->at;
+	int buffer = (memory - io->map) / DVSM_URING_BUFFER_SIZE;
+
+	if (io->store && io->fixed)
+		io_uring_prep_write_fixed(sqe, io->direct, memory, length, position, buffer);
+	else if (io->store)
+		io_uring_prep_write(sqe, io->direct, memory, length, position);
+	else if (io->fixed)
+		io_uring_prep_read_fixed(sqe, io->direct, memory, length, position, buffer);
+	else
+		io_uring_prep_read(sqe, io->direct, memory, length, position);
+	io_uring_sqe_set_data(sqe, slot);
+	slot->in_use = true;
+	io->nr_in_flight++;
+}
+
+/* Finds the next block to ask for, at most to @end. False if there is none. */
+static bool dvsm_io_next(struct dvsm_io *io, uint64_t end, struct dvsm_io_slot *slot)
+{
+	uint64_t in_map, stop;
+	bool hole;
+
+	while (io->next < end && io->next < io->length) {
+		slot->at = io->next;
+		slot->end = end - io->next < io->block ? end : io->next + io->block;
+		/* A request lies in one fixed buffer. */
+		in_map = io->memory + slot->at - io->map;
+		stop = (in_map / DVSM_URING_BUFFER_SIZE + 1) * DVSM_URING_BUFFER_SIZE - in_map;
+		if (slot->end - slot->at > stop)
+			slot->end = slot->at + stop;
+		if (io->store) {
+			stop = dvsm_io_extent(io, slot->at, end, &hole);
+			if (hole && dvsm_io_punch(io, slot->at, stop)) {
+				io->result.done += stop - slot->at;
+				io->next = stop;
+				continue;
+			}
+			if (slot->end > stop)
+				slot->end = stop;
+		}
+		io->next = slot->end;
+		return true;
+	}
+	return false;
+}
+
+/* Handles one completion. Returns 0, or an error that ends it all. */
+static int dvsm_io_complete(struct dvsm_io *io, struct dvsm_io_slot *slot, int answer)
+{
+	int error;
+
+	slot->in_use = false;
+	io->nr_in_flight--;
+	if (answer == -EINTR || answer == -EAGAIN) {
+		dvsm_io_prepare(io, slot);
+		return 0;
+	}
+	/* Refused, for its alignment or by the file system: in the ordinary way then. */
+	if (answer == -EINVAL || answer == -EOPNOTSUPP)
+		return dvsm_io_plain(io, slot->at, slot->end, false);
+	if (answer < 0)
+		return answer;
+	if (!answer && io->store)
+		return -EIO;
+	error = dvsm_io_done(io, answer, true);
+	if (error)
+		return error;
+	slot->at += answer;
+	if (slot->at == slot->end)
+		return 0;
+	if (!io->store && (!answer || answer % DVSM_PAGE_SIZE)) {
+		dvsm_io_end_at(io, slot->at);
+		return 0;
+	}
+	dvsm_io_prepare(io, slot);
+	return 0;
+}
+
+/* Fills the ring up. */
+static void dvsm_io_issue(struct dvsm_io *io, uint64_t end)
+{
+	uint32_t i;
+
+	for (i = 0; i < io->depth; i++)
+		if (!io->slots[i].in_use) {
+			if (!dvsm_io_next(io, end, &io->slots[i]))
+				return;
+			dvsm_io_prepare(io, &io->slots[i]);
+		}
+}
+
+/* Takes in one completion at least. Returns the first error. */
+static int dvsm_io_reap(struct dvsm_io *io)
+{
+	struct io_uring_cqe *cqe;
+	int error;
+
+	do {
+		error = io_uring_submit_and_wait(&io->ring, 1);
+	} while (error == -EINTR || error == -EAGAIN || error == -EBUSY);
+	if (error < 0)
+		return error;
+	error = 0;
+	while (!io_uring_peek_cqe(&io->ring, &cqe)) {
+		struct dvsm_io_slot *slot = io_uring_cqe_get_data(cqe);
+		int answer = cqe->res, first;
+
+		io_uring_cqe_seen(&io->ring, cqe);
+		first = dvsm_io_complete(io, slot, answer);
+		if (!error)
+			error = first;
+	}
+	return error;
+}
+
+/* Carries [at, end), both aligned, past the page cache. */
+static int dvsm_io_uring(struct dvsm_io *io, uint64_t at, uint64_t end)
+{
+	int error = 0, ignored = 0;
+
+	io->next = at;
+	io->result.how |= DVSM_IO_HOW_URING | (io->fixed ? DVSM_IO_HOW_FIXED : 0);
+	dvsm_io_issue(io, end);
+	while (!error && io->nr_in_flight) {
+		error = dvsm_io_reap(io);
+		if (!error)
+			dvsm_io_issue(io, end);
+	}
+	/* The memory is the kernel's to write to until all are back. */
+	while (io->nr_in_flight && ignored != -EBADF && ignored != -EFAULT)
+		ignored = dvsm_io_reap(io);
+	return error;
+}
+
+static bool dvsm_io_uring_init(struct dvsm_io *io)
+{
+	size_t size = io->depth * sizeof(*io->slots);
+
+	if (io->direct < 0 || (io->flags & DVSM_IO_F_PLAIN))
+		return false;
+	io->slots = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (io->slots == MAP_FAILED)
+		return false;
+	if (io_uring_queue_init(io->depth, &io->ring, 0)) {
+		munmap(io->slots, size);
+		return false;
+	}
+	if (!(io->flags & DVSM_IO_F_UNREGISTERED))
+		io->fixed = dvsm_region_register_uring(io->region, &io->ring, io->map,
+						       io->map_length) > 0;
+	return true;
+}
+
+static void dvsm_io_uring_exit(struct dvsm_io *io)
+{
+	io_uring_queue_exit(&io->ring);
+	munmap(io->slots, io->depth * sizeof(*io->slots));
+}
+
+/* Head, body, tail. */
+static int dvsm_io_run(struct dvsm_io *io)
+{
+	uint64_t skew = io->file_offset % DVSM_PAGE_SIZE, total = io->length, first, last;
+	int error;
+
+	first = skew ? DVSM_PAGE_SIZE - skew : 0;
+	if (io->direct < 0 || skew != io->offset % DVSM_PAGE_SIZE || first > total)
+		first = total;
+	last = total - (total - first) % DVSM_PAGE_SIZE;
+	error = dvsm_io_plain(io, 0, first, false);
+	if (error || first == last) {
+		/* Nothing is aligned, or there is nothing. */
+	} else if (dvsm_io_uring_init(io)) {
+		error = dvsm_io_uring(io, first, last);
+		dvsm_io_uring_exit(io);
+	} else {
+		error = dvsm_io_plain(io, first, last, true);
+	}
+	if (!error)
+		error = dvsm_io_plain(io, last, total, false);
+	return error;
+}
+
+/* The same file once more, past the page cache; -1 where that cannot be had. */
+static int dvsm_io_open_direct(const struct dvsm_io *io)
+{
+	char path[32];
+
+	if (io->flags & DVSM_IO_F_BUFFERED)
+		return -1;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", io->fd);
+	return open(path, (io->store ? O_WRONLY : O_RDONLY) | O_DIRECT | O_CLOEXEC);
+}
+
+/*
+ * A file that gets holes at its end is as long as one that gets zeroes. And what is
+ * read ends before the file does, because a read past the page cache fills the last
+ * block's rest with zeroes.
+ */
+static int dvsm_io_measure(struct dvsm_io *io)
+{
+	uint64_t size;
+	struct stat stat;
+
+	if (fstat(io->fd, &stat))
+		return -errno;
+	if (!S_ISREG(stat.st_mode))
+		return 0;
+	size = stat.st_size;
+	if (size >= io->file_offset + io->length)
+		return 0;
+	if (io->store)
+		return ftruncate(io->fd, (off_t)(io->file_offset + io->length)) ? -errno : 0;
+	io->length = size > io->file_offset ? size - io->file_offset : 0;
+	return 0;
+}
+
+static int dvsm_io_options_apply(struct dvsm_io *io, const struct dvsm_io_options *options)
+{
+	const uint32_t known = DVSM_IO_F_BUFFERED | DVSM_IO_F_PLAIN | DVSM_IO_F_UNREGISTERED;
+	int error;
+
+	io->depth = DVSM_IO_DEPTH;
+	io->block = DVSM_IO_BLOCK;
+	if (!options)
+		return 0;
+	error = dvsm_struct_check(options, options->size, sizeof(*options), sizeof(*options));
+	if (error)
+		return error;
+	if (options->flags & ~known)
+		return -EOPNOTSUPP;
+	if (options->depth > DVSM_IO_DEPTH_MAX || options->block % DVSM_PAGE_SIZE ||
+	    options->block > DVSM_URING_BUFFER_SIZE)
+		return -EINVAL;
+	io->flags = options->flags;
+	if (options->depth)
+		io->depth = options->depth;
+	if (options->block)
+		io->block = options->block;
+	io->progress = options->progress;
+	io->argument = options->argument;
+	return 0;
+}
+
+static int dvsm_io_open(struct dvsm_io *io)
+{
+	/* Whole pages of the backend: no part of a huge one of the pool can be mapped. */
+	uint64_t start = dvsm_align_down(io->offset, io->region->page_size);
+	uint64_t end = dvsm_align_up(io->offset + io->length, io->region->page_size);
+
+	if (end > io->region->length)
+		end = io->region->length;
+	io->map_length = end - start;
+	io->map = dvsm_region_map(io->region, start, io->map_length,
+				  PROT_READ | (io->store ? 0 : PROT_WRITE), NULL);
+	if (!io->map)
+		return -errno;
+	io->memory = io->map + (io->offset - start);
+	io->direct = dvsm_io_open_direct(io);
+	return 0;
+}
+
+static void dvsm_io_close(struct dvsm_io *io)
+{
+	if (io->direct >= 0)
+		close(io->direct);
+	munmap(io->map, io->map_length);
+}
+
+static int dvsm_io_carry(struct dvsm_io *io, const struct dvsm_io_options *options)
+{
+	int error = dvsm_io_options_apply(io, options);
+
+	if (error)
+		return error;
+	if (io->offset >= io->region->length || io->length > io->region->length - io->offset ||
+	    io->file_offset > (uint64_t)INT64_MAX - io->region->length)
+		return -EINVAL;
+	if (!io->length)
+		io->length = io->region->length - io->offset;
+	error = dvsm_io_measure(io);
+	if (error || !io->length)
+		return error;
+	error = dvsm_io_open(io);
+	if (error)
+		return error;
+	error = dvsm_io_run(io);
+	dvsm_io_close(io);
+	return error;
+}
+
+int dvsm_region_load(const struct dvsm_region *region, uint64_t offset, int fd,
+		     uint64_t file_offset, uint64_t length,
+		     const struct dvsm_io_options *options, struct dvsm_io_result *result)
+{
+	struct dvsm_io io = {
+		.region = region,
+		.offset = offset,
+		.fd = fd,
+		.file_offset = file_offset,
+		.length = length,
+	};
+	int error = dvsm_io_carry(&io, options);
+
+	if (result)
+		*result = io.result;
+	return dvsm_result(error);
+}
+
+int dvsm_region_store(const struct dvsm_region *region, uint64_t offset, int fd,
+		      uint64_t file_offset, uint64_t length,
+		      const struct dvsm_io_options *options, struct dvsm_io_result *result)
+{
+	struct dvsm_io io = {
+		.region = region,
+		.store = true,
+		.offset = offset,
+		.fd = fd,
+		.file_offset = file_offset,
+		.length = length,
+	};
+	int error = dvsm_io_carry(&io, options);
+
+	if (result)
+		*result = io.result;
+	return dvsm_result(error);
+}

@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Regions and devices, by the library: pins and dma-bufs of /dev/dvsm, files by
+ * io_uring and O_DIRECT on every backend.
+ *
+ * Files are made in the folder that the environment's DVSM_TEST_FILES names. A VM of
+ * ours gets a file system on its first disk; without a disk it is /tmp.
+ */
+#include <liburing.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+
+#include "lib_test.h"
+#include "kselftest_harness.h"
+
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 120
+
+#define LENGTH	(8 * CHUNK)
+
+FIXTURE(io) {
+	struct dvsm_region *region;
+	char *map;
+	int file;
+};
+
+FIXTURE_VARIANT(io) {
+	uint32_t backend;
+	uint32_t flags;
+	uint32_t how;		/* DVSM_IO_F_ */
+};
+
+#define IO_VARIANT(name, ...) FIXTURE_VARIANT_ADD(io, name) { __VA_ARGS__ }
+IO_VARIANT(device, .backend = DVSM_BACKEND_DEVICE);
+IO_VARIANT(device_plain, .backend = DVSM_BACKEND_DEVICE, .how = DVSM_IO_F_PLAIN);
+IO_VARIANT(device_registrable, .backend = DVSM_BACKEND_DEVICE, .flags = DVSM_REGION_F_REGISTRABLE);
+IO_VARIANT(device_pinned, .backend = DVSM_BACKEND_DEVICE, .flags = DVSM_REGION_F_PINNED);
+IO_VARIANT(memfd, .backend = DVSM_BACKEND_MEMFD);
+IO_VARIANT(memfd_plain, .backend = DVSM_BACKEND_MEMFD, .how = DVSM_IO_F_PLAIN);
+IO_VARIANT(memfd_buffered, .backend = DVSM_BACKEND_MEMFD, .how = DVSM_IO_F_BUFFERED);
+IO_VARIANT(memfd_unregistered, .backend = DVSM_BACKEND_MEMFD, .how = DVSM_IO_F_UNREGISTERED);
+
+/* Makes a file system on a disk of the VM, once. */
+static const char *disk_folder(void)
+{
+	static const char *const disks[] = { "/dev/nvme0n1", "/dev/vda" };
+	const char *folder = "/run/dvsm-files";
+	char command[64];
+	unsigned int i;
+
+	if (!mkdir(folder, 0700))
+		for (i = 0; i < sizeof(disks) / sizeof(disks[0]); i++) {
+			snprintf(command, sizeof(command), "mke2fs -F %s >/dev/null 2>&1", disks[i]);
+			if (!access(disks[i], W_OK) && !system(command) &&
+			    !mount(disks[i], folder, "ext4", 0, NULL))
+				break;
+		}
+	return folder;
+}
+
+/* A file without a name. */
+static int file_make(void)
+{
+	const char *folder = getenv("DVSM_TEST_FILES");
+	int file;
+
+	if (!folder)
+		folder = getenv("DVSM_VM") ? disk_folder() : "/tmp";
+	file = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	return file < 0 ? open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : file;
+}
+
+static void fill(void *memory, uint64_t length, uint64_t seed)
+{
+	uint64_t *words = memory, i;
+
+	for (i = 0; i < length / 8; i++)
+		words[i] = (seed + i) * 0x9e3779b97f4a7c15;
+	memset((char *)memory + length / 8 * 8, (int)seed, length % 8);
+}
+
+FIXTURE_SETUP(io)
+{
+	struct dvsm_region_options options = {
+		.size = sizeof(options),
+		.backend = variant->backend,
+		.flags = variant->flags,
+	};
+
+	self->region = dvsm_region_create(LENGTH, &options);
+	if (!self->region && variant->backend == DVSM_BACKEND_DEVICE)
+		SKIP(return, "no /dev/dvsm (load the module)");
+	ASSERT_NE(NULL, self->region);
+	self->map = dvsm_region_map(self->region, 0, LENGTH, RW, NULL);
+	ASSERT_NE(NULL, self->map);
+	self->file = file_make();
+	if (self->file < 0)
+		SKIP(return, "no file system here that has O_TMPFILE");
+}
+
+FIXTURE_TEARDOWN(io)
+{
+	dvsm_region_destroy(self->region);
+}
+
+/* Whether the file can be opened past the page cache. */
+static bool has_direct(int file)
+{
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+	fd = open(path, O_RDONLY | O_DIRECT);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+/* All that is usual for the variant, but for what is given. */
+#pragma GCC diagnostic ignored "-Woverride-init"
+#define OPTIONS(...) (&(struct dvsm_io_options) {					\
+	.size = sizeof(struct dvsm_io_options), .flags = variant->how, ##__VA_ARGS__ })
+
+TEST_F(io, file_is_loaded_past_the_page_cache_where_it_can_be)
+{
+	bool direct = has_direct(self->file) && !(variant->how & DVSM_IO_F_BUFFERED);
+	struct dvsm_io_result result;
+	char *expected = malloc(LENGTH);
+
+	fill(expected, LENGTH, 1);
+	ASSERT_EQ(LENGTH, pwrite(self->file, expected, LENGTH, 0));
+	ASSERT_EQ(0, dvsm_region_load(self->region, 0, self->file, 0, 0, OPTIONS(), &result));
+	EXPECT_EQ(LENGTH, result.done);
+	EXPECT_EQ(direct ? LENGTH : 0, result.direct);
+	EXPECT_EQ(direct && !(variant->how & DVSM_IO_F_PLAIN),
+		  !!(result.how & DVSM_IO_HOW_URING));
+	EXPECT_EQ(0, memcmp(expected, self->map, LENGTH));
+}
+
+TEST_F(io, region_is_stored_and_comes_back)
+{
+	struct dvsm_io_result result;
+	char *read = malloc(LENGTH);
+
+	fill(self->map, LENGTH, 2);
+	ASSERT_EQ(0, dvsm_region_store(self->region, 0, self->file, 0, 0, OPTIONS(), &result));
+	EXPECT_EQ(LENGTH, result.done);
+	ASSERT_EQ(LENGTH, pread(self->file, read, LENGTH, 0));
+	EXPECT_EQ(0, memcmp(read, self->map, LENGTH));
+	EXPECT_EQ(LENGTH, lseek(self->file, 0, SEEK_END));
+}
+
+TEST_F(io, any_offset_and_length_is_carried_and_nothing_else)
+{
+	static const struct {
+		uint64_t offset, file_offset, length;
+	} cases[] = {
+		{ 0, 0, 1 }, { 1, 1, 4095 }, { 0, 0, 4096 }, { 4095, 4095, 2 },
+		{ 1, 0, 100000 }, { 0, 511, 100000 }, { 512, 512, CHUNK },
+		{ 100, 100, 3 * CHUNK + 77 }, { CHUNK - 1, 3 * CHUNK - 1, 2 * CHUNK + 2 },
+		{ 4096, 8192, CHUNK + 4096 }, { LENGTH - 5, 7, 5 },
+	};
+	char *before = malloc(LENGTH), *data = malloc(LENGTH);
+	unsigned int i;
+
+	fill(data, LENGTH, 3);
+	ASSERT_EQ(LENGTH, pwrite(self->file, data, LENGTH, 0));
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct dvsm_io_result result;
+		char *got = malloc(LENGTH);
+
+		fill(self->map, LENGTH, 4 + i);
+		memcpy(before, self->map, LENGTH);
+		memcpy(before + cases[i].offset, data + cases[i].file_offset, cases[i].length);
+		ASSERT_EQ(0, dvsm_region_load(self->region, cases[i].offset, self->file,
+					      cases[i].file_offset, cases[i].length,
+					      OPTIONS(.block = 65536, .depth = 5), &result))
+			TH_LOG("case %u: %m", i);
+		EXPECT_EQ(cases[i].length, result.done);
+		EXPECT_EQ(0, memcmp(before, self->map, LENGTH)) TH_LOG("case %u", i);
+		/* And back, to a file that is otherwise as it was. */
+		fill(self->map, LENGTH, 100 + i);
+		memcpy(before, data, LENGTH);
+		memcpy(before + cases[i].file_offset, self->map + cases[i].offset,
+		       cases[i].length);
+		ASSERT_EQ(0, dvsm_region_store(self->region, cases[i].offset, self->file,
+					       cases[i].file_offset, cases[i].length,
+					       OPTIONS(.block = 65536, .depth = 5), &result));
+		EXPECT_EQ(cases[i].length, result.done);
+		ASSERT_EQ(LENGTH, pread(self->file, got, LENGTH, 0));
+		EXPECT_EQ(0, memcmp(before, got, LENGTH)) TH_LOG("case %u", i);
+		memcpy(data, got, LENGTH);
+		free(got);
+	}
+}
+
+TEST_F(io, end_of_the_file_ends_it)
+{
+	static const uint64_t lengths[] = { 0, 1, 4096, 5000, CHUNK - 4096, CHUNK + 1,
+					    3 * CHUNK + 511 };
+	char *data = malloc(LENGTH), *expected = malloc(LENGTH);
+	unsigned int i;
+
+	fill(data, LENGTH, 5);
+	for (i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		struct dvsm_io_result result;
+
+		ASSERT_EQ(0, ftruncate(self->file, 0));
+		ASSERT_EQ(lengths[i], pwrite(self->file, data, lengths[i], 0));
+		fill(self->map, LENGTH, 6);
+		memcpy(expected, self->map, LENGTH);
+		memcpy(expected, data, lengths[i]);
+		ASSERT_EQ(0, dvsm_region_load(self->region, 0, self->file, 0, 0,
+					      OPTIONS(.block = CHUNK / 4), &result));
+		EXPECT_EQ(lengths[i], result.done);
+		EXPECT_EQ(0, memcmp(expected, self->map, lengths[i])) TH_LOG("case %u", i);
+		EXPECT_EQ(0, memcmp(expected, self->map, LENGTH)) TH_LOG("case %u", i);
+	}
+}
+
+TEST_F(io, holes_are_stored_as_zeroes_and_take_no_memory)
+{
+	char *read = malloc(LENGTH), *zeroes = calloc(1, CHUNK);
+	struct dvsm_region_info info = { .size = sizeof(info) };
+	struct dvsm_io_result result;
+	uint64_t resident;
+
+	if (variant->flags & DVSM_REGION_F_PINNED)
+		return;
+	fill(read, LENGTH, 7);
+	ASSERT_EQ(LENGTH, pwrite(self->file, read, LENGTH, 0));
+	fill(self->map + 2 * CHUNK, CHUNK, 8);
+	fill(self->map + 5 * CHUNK, CHUNK, 9);
+	ASSERT_EQ(0, dvsm_region_info(self->region, &info));
+	resident = info.out_resident;
+	ASSERT_EQ(0, dvsm_region_store(self->region, 0, self->file, 0, 0,
+				       OPTIONS(.flags = variant->how | DVSM_IO_F_UNREGISTERED),
+				       &result));
+	EXPECT_EQ(LENGTH, result.done);
+	if (!(variant->how & (DVSM_IO_F_PLAIN | DVSM_IO_F_BUFFERED)) && has_direct(self->file) &&
+	    dvsm_region_backend(self->region) != DVSM_BACKEND_MEMFD_HUGETLB) {
+		ASSERT_EQ(0, dvsm_region_info(self->region, &info));
+		EXPECT_EQ(resident, info.out_resident);
+	}
+	ASSERT_EQ(LENGTH, pread(self->file, read, LENGTH, 0));
+	EXPECT_EQ(0, memcmp(read, zeroes, CHUNK));
+	EXPECT_EQ(0, memcmp(read + 4 * CHUNK, zeroes, CHUNK));
+	EXPECT_EQ(0, memcmp(read + 7 * CHUNK, zeroes, CHUNK));
+	EXPECT_EQ(0, memcmp(read + 2 * CHUNK, self->map + 2 * CHUNK, CHUNK));
+	EXPECT_EQ(0, memcmp(read + 5 * CHUNK, self->map + 5 * CHUNK, CHUNK));
+}
+
+static int stop_half_way(uint64_t done, uint64_t total, void *argument)
+{
+	unsigned int *calls = argument;
+
+	++*calls;
+	return done >= total / 2;
+}
+
+TEST_F(io, progress_is_told_and_can_end_it)
+{
+	struct dvsm_io_result result;
+	unsigned int calls = 0;
+
+	ASSERT_EQ(0, ftruncate(self->file, LENGTH));
+	EXPECT_FAILS(ECANCELED, dvsm_region_load(self->region, 0, self->file, 0, 0,
+						 OPTIONS(.progress = stop_half_way,
+							 .argument = &calls, .depth = 2,
+							 .block = 65536), &result));
+	EXPECT_LE(LENGTH / 2 / 65536, calls);
+	EXPECT_LE(LENGTH / 2, result.done);
+	EXPECT_GT(LENGTH, result.done);
+}
+
+TEST_F(io, mistakes_have_their_errors)
+{
+	struct dvsm_io_options longer[2] = { { .size = sizeof(longer) } };
+	struct dvsm_region *read_only = dvsm_region_reopen(self->region, DVSM_REOPEN_F_READ_ONLY);
+	int for_reading = open("/proc/self/exe", O_RDONLY);
+
+	ASSERT_EQ(0, ftruncate(self->file, LENGTH));
+	EXPECT_FAILS(EINVAL, dvsm_region_load(self->region, LENGTH, self->file, 0, 0, NULL, NULL));
+	EXPECT_FAILS(EINVAL, dvsm_region_load(self->region, 1, self->file, 0, LENGTH, NULL, NULL));
+	EXPECT_FAILS(EINVAL, dvsm_region_load(self->region, 0, self->file, INT64_MAX, 0, NULL,
+					      NULL));
+	EXPECT_FAILS(EINVAL, dvsm_region_load(self->region, 0, self->file, 0, 0,
+					      OPTIONS(.block = 4095), NULL));
+	EXPECT_FAILS(EINVAL, dvsm_region_load(self->region, 0, self->file, 0, 0,
+					      OPTIONS(.depth = 1025), NULL));
+	EXPECT_FAILS(EOPNOTSUPP, dvsm_region_load(self->region, 0, self->file, 0, 0,
+						  OPTIONS(.flags = 1U << 31), NULL));
+	EXPECT_FAILS(EINVAL, dvsm_region_load(self->region, 0, self->file, 0, 0,
+					      OPTIONS(.size = 8), NULL));
+	longer[1].depth = 1;
+	EXPECT_FAILS(E2BIG, dvsm_region_load(self->region, 0, self->file, 0, 0, longer, NULL));
+	EXPECT_FAILS(EBADF, dvsm_region_load(self->region, 0, -1, 0, 0, NULL, NULL));
+	EXPECT_NE(0, dvsm_region_store(self->region, 0, for_reading, 0, 0, NULL, NULL));
+	if (!read_only)
+		return;
+	EXPECT_FAILS(EACCES, dvsm_region_load(read_only, 0, self->file, 0, 0, NULL, NULL));
+	EXPECT_EQ(0, dvsm_region_store(read_only, 0, self->file, 0, 0, OPTIONS(), NULL));
+	dvsm_region_destroy(read_only);
+}
+
+/* Descriptors and mappings are as they were, also after errors. */
+TEST_F(io, leaves_nothing_behind)
+{
+	int descriptors = nr_descriptors(), mappings = nr_mappings();
+
+	EXPECT_EQ(0, dvsm_region_store(self->region, 0, self->file, 0, 0, OPTIONS(), NULL));
+	EXPECT_EQ(0, dvsm_region_load(self->region, 0, self->file, 0, 0, OPTIONS(), NULL));
+	EXPECT_NE(0, dvsm_region_load(self->region, 0, -1, 0, 0, OPTIONS(), NULL));
+	EXPECT_EQ(descriptors, nr_descriptors());
+	EXPECT_EQ(mappings, nr_mappings());
+}
+
+TEST_F(io, ring_takes_the_region_exactly_where_the_features_say_so)
+{
+	bool device = variant->backend == DVSM_BACKEND_DEVICE;
+	bool wanted = (dvsm_region_features(self->region) & DVSM_FEATURE_FIXED_BUFFERS) &&
+		      (!device || variant->flags);
+	struct io_uring_cqe *cqe;
+	struct io_uring_sqe *sqe;
+	struct io_uring ring;
+	int nr;
+
+	if (io_uring_queue_init(4, &ring, 0))
+		SKIP(return, "no io_uring");
+	nr = dvsm_region_register_uring(self->region, &ring, self->map, LENGTH);
+	EXPECT_EQ(wanted ? 1 : 0, nr);
+	fill(self->map, LENGTH, 10);
+	sqe = io_uring_get_sqe(&ring);
+	if (nr)
+		io_uring_prep_write_fixed(sqe, self->file, self->map + 5, CHUNK, 0, 0);
+	else
+		io_uring_prep_write(sqe, self->file, self->map + 5, CHUNK, 0);
+	ASSERT_EQ(1, io_uring_submit_and_wait(&ring, 1));
+	ASSERT_EQ(0, io_uring_wait_cqe(&ring, &cqe));
+	EXPECT_EQ(CHUNK, cqe->res);
+	ASSERT_EQ(CHUNK, pread(self->file, self->map + 4 * CHUNK, CHUNK, 0));
+	EXPECT_EQ(0, memcmp(self->map + 5, self->map + 4 * CHUNK, CHUNK));
+	io_uring_queue_exit(&ring);
+	EXPECT_FAILS(EINVAL, dvsm_region_register_uring(self->region, &ring, self->map, 0));
+}
+
+/* Children of a process whose memory a ring has: both see one memory, without a copy. */
+TEST_F(io, registered_memory_is_shared_with_children)
+{
+	struct io_uring_cqe *cqe;
+	struct io_uring ring;
+	char *read = malloc(CHUNK);
+
+	if (io_uring_queue_init(4, &ring, 0))
+		SKIP(return, "no io_uring");
+	if (dvsm_region_register_uring(self->region, &ring, self->map, LENGTH) < 1)
+		SKIP(return, "no fixed buffers here");
+	EXPECT_TRUE(IN_CHILD((fill(self->map, CHUNK, 11), true)));
+	io_uring_prep_write_fixed(io_uring_get_sqe(&ring), self->file, self->map, CHUNK, 0, 0);
+	ASSERT_EQ(1, io_uring_submit_and_wait(&ring, 1));
+	ASSERT_EQ(0, io_uring_wait_cqe(&ring, &cqe));
+	ASSERT_EQ(CHUNK, pread(self->file, read, CHUNK, 0));
+	fill(self->map + CHUNK, CHUNK, 11);
+	EXPECT_EQ(0, memcmp(self->map + CHUNK, read, CHUNK));
+	io_uring_queue_exit(&ring);
+}
+
+TEST(memfd_has_no_pins_and_no_dmabufs)
+{
+	struct dvsm_region_options options = {
+		.size = sizeof(options),
+		.backend = DVSM_BACKEND_MEMFD,
+	};
+	struct dvsm_region *region = dvsm_region_create(LENGTH, &options);
+	struct dvsm_range range;
+
+	ASSERT_NE(NULL, region);
+	EXPECT_EQ(0, dvsm_region_features(region) & (DVSM_FEATURE_PIN | DVSM_FEATURE_DMABUF));
+	EXPECT_FAILS(EOPNOTSUPP, dvsm_region_pin(region, 0, 0));
+	EXPECT_FAILS(EOPNOTSUPP, dvsm_region_unpin(region, 0, 0));
+	EXPECT_FAILS(EOPNOTSUPP, dvsm_region_export_dmabuf(region, 0, 0));
+	EXPECT_FAILS(EOPNOTSUPP, dvsm_region_extents(region, 0, 0, &range, 1, NULL));
+	dvsm_region_destroy(region);
+}
+
+TEST(device_pins_and_exports)
+{
+	struct dvsm_region_options options = {
+		.size = sizeof(options),
+		.backend = DVSM_BACKEND_DEVICE,
+	};
+	struct dvsm_region *region = dvsm_region_create(LENGTH, &options);
+	struct dvsm_region_info info = { .size = sizeof(info) };
+	struct dvsm_range ranges[8];
+	uint64_t next = 0;
+	int fd;
+
+	if (!region)
+		SKIP(return, "no /dev/dvsm (load the module)");
+	EXPECT_EQ(0, dvsm_region_pin(region, CHUNK, CHUNK));
+	EXPECT_EQ(0, dvsm_region_info(region, &info));
+	EXPECT_EQ(CHUNK, info.out_pinned);
+	EXPECT_FAILS(EBUSY, dvsm_region_discard(region, 0, 0, NULL));
+	EXPECT_EQ(1, dvsm_region_extents(region, 0, 0, ranges, 8, &next));
+	EXPECT_EQ(CHUNK, ranges[0].offset);
+	EXPECT_EQ(CHUNK, ranges[0].length);
+	EXPECT_EQ(LENGTH, next);
+	EXPECT_FAILS(ENOENT, dvsm_region_unpin(region, 0, CHUNK));
+	EXPECT_EQ(0, dvsm_region_unpin(region, CHUNK, CHUNK));
+	fd = dvsm_region_export_dmabuf(region, 0, CHUNK);
+	EXPECT_LE(0, fd);
+	dvsm_region_destroy(region);
+	EXPECT_EQ(CHUNK, lseek(fd, 0, SEEK_END));
+	close(fd);
+	EXPECT_FAILS(EINVAL, dvsm_region_pin(dvsm_region_create(CHUNK, &options), 1, 0));
+}
+
+TEST(memlock_limit_is_named_with_ways_to_raise_it)
+{
+	struct rlimit limit = { .rlim_cur = 65536, .rlim_max = 65536 };
+	char text[400], little[10];
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
+	EXPECT_EQ(1, dvsm_memlock_explain(1 << 20, text, sizeof(text)));
+	EXPECT_NE(NULL, strstr(text, "RLIMIT_MEMLOCK is 65536 bytes"));
+	EXPECT_NE(NULL, strstr(text, "ulimit -l 1024"));
+	EXPECT_NE(NULL, strstr(text, "LimitMEMLOCK=1024K"));
+	EXPECT_NE(NULL, strstr(text, "CAP_IPC_LOCK"));
+	EXPECT_EQ(0, dvsm_memlock_explain(65536, text, sizeof(text)));
+	EXPECT_EQ(1, dvsm_memlock_explain(1 << 20, little, sizeof(little)));
+	EXPECT_EQ(9, strlen(little));
+}
+
+TEST_HARNESS_MAIN
