@@ -121,6 +121,8 @@ uint64_t node_mask(void);
 unsigned long node_free(int node);
 int node_run_on(int node);
 int meminfo(const char *field, unsigned long *kib);
+unsigned long pages_free(void);
+unsigned long pages_taken(void);
 
 /* cgroup.c: a cgroup of the test's own, beside the one that it runs in */
 struct cgroup {
@@ -139,15 +141,19 @@ bool cgroup_drains_to(const struct cgroup *cgroup, unsigned long bytes, unsigned
 unsigned long node_free_huge(int node);
 void node_heal(int node);
 
+#define HOG_HUGE_LEFT	(64 * MIB)
+
 struct hog {
-	void *addr;
-	size_t length;
-	int ring;
 	int node;
+	int ring;		/* holds the pins */
+	void *addr;
+	bool filled;		/* the pool, which had so many: */
+	unsigned long pool;
 };
 
 int hog_fragment(struct hog *hog, int node);
 void hog_release(struct hog *hog);
+void hog_settle(const struct hog *hog);
 
 /* uring.c: io_uring by system calls alone */
 struct uring {

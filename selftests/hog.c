@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A node without huge pages: nearly all of its memory is taken, huge pages among
- * it are split, one page of every 2 MiB of physical memory is held by a long-term
- * pin so that nothing can move it, and the others are given back. The memory is
- * free again, in pieces.
+ * A node without huge pages. Some of its memory is taken page by page, and one page
+ * of every 2 MiB of physical memory is held by a long-term pin, so that nothing can
+ * move it. What is left in whole huge pages goes into the hugetlb pool. Then the
+ * pages that are not pinned are given back: free memory, all of it in pieces.
  */
 #include <linux/io_uring.h>
 #include <linux/mempolicy.h>
@@ -12,9 +12,9 @@
 
 #include "common.h"
 
-#define HOG_RESERVE	(48 * MIB)	/* left free, so that nobody is killed */
-#define HOG_PINS_MAX	(1 << 14)	/* io_uring's own limit */
-#define SPLIT_PATH	"/sys/kernel/debug/split_huge_pages"
+#define HOG_RESERVE	(32 * MIB)	/* left free, so that nobody is killed */
+#define HOG_LENGTH	(288 * MIB)	/* what is broken */
+#define HOG_PINS_MAX	1024		/* 2 MiB blocks that it may lie in */
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE	23
@@ -40,6 +40,30 @@ unsigned long node_free_huge(int node)
 	return bytes;
 }
 
+static void pool_path(int node, char *path, size_t size)
+{
+	snprintf(path, size,
+		 "/sys/devices/system/node/node%d/hugepages/hugepages-2048kB/nr_hugepages", node);
+}
+
+/* How many huge pages of a node are in the hugetlb pool. */
+static int pool_read(int node, unsigned long *nr)
+{
+	char path[128];
+
+	pool_path(node, path, sizeof(path));
+	return read_number(path, nr);
+}
+
+static int pool_write(int node, unsigned long nr)
+{
+	char path[128], text[32];
+
+	pool_path(node, path, sizeof(path));
+	snprintf(text, sizeof(text), "%lu", nr);
+	return write_text(path, text);
+}
+
 /*
  * Makes a node's free memory whole again, as far as it can be: whoever asks for
  * huge pages in earnest gets the processors' private lists flushed and memory
@@ -48,48 +72,36 @@ unsigned long node_free_huge(int node)
 void node_heal(int node)
 {
 	unsigned long before, end = clock_ms() + 20000;
-	char path[128], text[32];
 
-	snprintf(path, sizeof(path),
-		 "/sys/devices/system/node/node%d/hugepages/hugepages-2048kB/nr_hugepages", node);
 	while (node_free_huge(node) < node_free(node) / 10 * 9 && clock_ms() < end) {
-		if (read_number(path, &before))
+		if (pool_read(node, &before))
 			return;
-		snprintf(text, sizeof(text), "%lu", before + node_free(node) / CHUNK);
-		write_text(path, text);
-		snprintf(text, sizeof(text), "%lu", before);
-		write_text(path, text);
+		pool_write(node, before + node_free(node) / CHUNK);
+		pool_write(node, before);
 		sleep_ms(20);
 	}
 }
 
 static int hog_take(struct hog *hog)
 {
-	unsigned long free = node_free(hog->node), nodes = 1UL << hog->node;
-	size_t offset;
-	char *raw;
+	unsigned long nodes = 1UL << hog->node;
 
-	if (free < HOG_RESERVE + 64 * MIB)
+	if (node_free(hog->node) < HOG_LENGTH + 2 * HOG_RESERVE)
 		return -ENOMEM;
-	hog->length = (free - HOG_RESERVE) & ~(CHUNK - 1);
-	raw = mmap(NULL, hog->length + CHUNK, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (raw == MAP_FAILED)
+	hog->addr = mmap(NULL, HOG_LENGTH, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (hog->addr == MAP_FAILED)
 		return -errno;
-	hog->addr = (void *)(((uintptr_t)raw + CHUNK - 1) & ~(CHUNK - 1));
-	if (syscall(SYS_mbind, hog->addr, hog->length, MPOL_BIND, &nodes, 65UL, 0) ||
-	    madvise(hog->addr, hog->length, MADV_HUGEPAGE) ||
-	    madvise(hog->addr, hog->length, MADV_POPULATE_WRITE))
+	if (syscall(SYS_mbind, hog->addr, HOG_LENGTH, MPOL_BIND, &nodes, 65UL, 0) ||
+	    madvise(hog->addr, HOG_LENGTH, MADV_NOHUGEPAGE) ||
+	    madvise(hog->addr, HOG_LENGTH, MADV_POPULATE_WRITE))
 		return -errno;
-	/* A split gives up pages that are all zeroes, and what is left is compacted. */
-	for (offset = 0; offset < hog->length; offset += PAGE)
-		((char *)hog->addr)[offset] = 1;
-	return write_text(SPLIT_PATH, "1");
+	return 0;
 }
 
 static uint64_t *hog_pagemap(const struct hog *hog)
 {
-	size_t size = hog->length / PAGE * 8;
+	size_t size = HOG_LENGTH / PAGE * 8;
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	uint64_t *entries = malloc(size);
 
@@ -102,7 +114,7 @@ static uint64_t *hog_pagemap(const struct hog *hog)
 }
 
 /* One page of every 2 MiB of physical memory. Returns how many, or -errno. */
-static int hog_choose(struct hog *hog, struct iovec *iov)
+static int hog_choose(const struct hog *hog, struct iovec *iov)
 {
 	uint64_t *entries = hog_pagemap(hog);
 	size_t i, nr_blocks = 0;
@@ -111,11 +123,11 @@ static int hog_choose(struct hog *hog, struct iovec *iov)
 
 	if (!entries)
 		return -ENOMEM;
-	for (i = 0; i < hog->length / PAGE; i++)
+	for (i = 0; i < HOG_LENGTH / PAGE; i++)
 		if (PAGEMAP_PFN(entries[i]) / CHUNK_PAGES >= nr_blocks)
 			nr_blocks = PAGEMAP_PFN(entries[i]) / CHUNK_PAGES + 1;
 	seen = calloc(nr_blocks, 1);
-	for (i = 0; seen && i < hog->length / PAGE && nr < HOG_PINS_MAX; i++) {
+	for (i = 0; seen && i < HOG_LENGTH / PAGE && nr < HOG_PINS_MAX; i++) {
 		uint64_t block = PAGEMAP_PFN(entries[i]) / CHUNK_PAGES;
 
 		if (!(entries[i] & PAGEMAP_PRESENT) || seen[block])
@@ -128,17 +140,45 @@ static int hog_choose(struct hog *hog, struct iovec *iov)
 	return seen ? nr : -ENOMEM;
 }
 
-/* Pins the pages at @iov, which are in order, and gives back all others. */
-static int hog_keep(struct hog *hog, const struct iovec *iov, int nr)
+static int hog_pin(struct hog *hog, const struct iovec *iov, int nr)
 {
 	struct io_uring_params params = {};
-	char *at = hog->addr, *end = at + hog->length;
-	int i;
 
 	hog->ring = syscall(SYS_io_uring_setup, 1, &params);
 	if (hog->ring < 0 ||
 	    syscall(SYS_io_uring_register, hog->ring, IORING_REGISTER_BUFFERS, iov, nr))
 		return -errno;
+	return 0;
+}
+
+/* Others give memory back meanwhile: again, until it does not help any more. */
+static int hog_fill_pool(struct hog *hog)
+{
+	unsigned long now, last;
+	int ret = pool_read(hog->node, &hog->pool);
+
+	if (ret)
+		return ret;
+	hog->filled = true;
+	now = hog->pool;
+	do {
+		unsigned long free = node_free_huge(hog->node);
+
+		last = now;
+		if (free > HOG_RESERVE)
+			ret = pool_write(hog->node, now + (free - HOG_RESERVE) / CHUNK);
+		if (!ret)
+			ret = pool_read(hog->node, &now);
+	} while (!ret && now > last);
+	return ret;
+}
+
+/* Gives back all but the pages at @iov, which are in order. */
+static int hog_let_go(const struct hog *hog, const struct iovec *iov, int nr)
+{
+	char *at = hog->addr, *end = at + HOG_LENGTH;
+	int i;
+
 	for (i = 0; i <= nr; i++) {
 		char *next = i < nr ? iov[i].iov_base : end;
 
@@ -149,35 +189,54 @@ static int hog_keep(struct hog *hog, const struct iovec *iov, int nr)
 	return 0;
 }
 
-/* -EOPNOTSUPP where the kernel offers no way. */
+/*
+ * Afterwards the node has some HOG_LENGTH free in pieces, and at most HOG_HUGE_LEFT
+ * in huge pages; or all is as before.
+ */
 int hog_fragment(struct hog *hog, int node)
 {
-	struct iovec *iov;
-	int ret;
+	struct iovec *iov = calloc(HOG_PINS_MAX, sizeof(*iov));
+	int ret, nr = 0;
 
 	memset(hog, 0, sizeof(*hog));
 	hog->node = node;
 	hog->ring = -1;
-	if (access(SPLIT_PATH, W_OK))
-		return -EOPNOTSUPP;
-	node_heal(node);
-	ret = hog_take(hog);
-	if (ret)
-		return ret;
-	iov = calloc(HOG_PINS_MAX, sizeof(*iov));
 	if (!iov)
 		return -ENOMEM;
-	ret = hog_choose(hog, iov);
+	node_heal(node);
+	ret = hog_take(hog);
+	if (!ret)
+		ret = nr = hog_choose(hog, iov);
 	if (ret > 0)
-		ret = hog_keep(hog, iov, ret);
+		ret = hog_pin(hog, iov, nr);
+	if (!ret)
+		ret = hog_fill_pool(hog);
+	if (!ret)
+		ret = hog_let_go(hog, iov, nr);
+	if (!ret && node_free_huge(node) > HOG_HUGE_LEFT)
+		ret = -EAGAIN;
+	if (ret)
+		hog_release(hog);
 	free(iov);
 	return ret;
 }
 
+/* By the process that has it. */
 void hog_release(struct hog *hog)
 {
 	if (hog->ring >= 0)
 		close(hog->ring);
-	munmap(hog->addr, hog->length);
+	if (hog->addr && hog->addr != MAP_FAILED)
+		munmap(hog->addr, HOG_LENGTH);
+	hog->addr = NULL;
+	hog->ring = -1;
+	hog_settle(hog);
+}
+
+/* By whoever comes after that process. The pins go with the ring, a while later. */
+void hog_settle(const struct hog *hog)
+{
+	if (hog->filled)
+		pool_write(hog->node, hog->pool);
 	node_heal(hog->node);
 }

@@ -6,7 +6,7 @@
  */
 #include "fixture.h"
 
-#define LENGTH (64 * CHUNK)
+#define LENGTH (64 * CHUNK)	/* twice what is left in huge pages */
 
 FIXTURE(fragmented) {
 	int dev;
@@ -23,15 +23,15 @@ FIXTURE_SETUP(fragmented)
 	self->other = __builtin_ctzll(node_mask());
 	self->node = 63 - __builtin_clzll(node_mask());
 	ret = hog_fragment(&self->hog, self->node);
-	if (ret)
+	if (ret && !getenv("DVSM_VM"))
 		SKIP(return, "cannot fragment a node: %s", strerror(-ret));
+	ASSERT_EQ(0, ret) TH_LOG("fragmenting a node: %s", strerror(-ret));
 }
 
 FIXTURE_TEARDOWN_PARENT(fragmented)
 {
 	EXPECT_NO_LEAK();
-	/* The pins go with the ring, a while after the process. */
-	node_heal(self->node);
+	hog_settle(&self->hog);
 }
 
 /* Walks the chunks of a full region: what they are made of must add up. */
@@ -78,8 +78,7 @@ TEST_F(fragmented, region_falls_back_to_small_folios_and_says_so)
 	look(fd, self->node, &makeup);
 	EXPECT_EQ(LENGTH, makeup.resident);
 	EXPECT_LT(0, makeup.small);
-	ASSERT_EQ(0, region_info(fd, &info));
-	EXPECT_EQ(0, makeup.other_node) TH_LOG("moved %llu misses %llu", info.out_nr_moved, info.out_nr_misses);
+	EXPECT_EQ(0, makeup.other_node);
 	ASSERT_EQ(0, region_info(fd, &info));
 	EXPECT_EQ(LENGTH, info.out_resident);
 	EXPECT_EQ(makeup.huge * CHUNK, info.out_resident_huge);

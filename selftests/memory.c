@@ -190,6 +190,39 @@ int meminfo(const char *field, unsigned long *kib)
 	return 0;
 }
 
+/* The sum of the numbers of all lines "NAME NUMBER" with this name, or all that begin so. */
+static unsigned long sum_after(const char *path, const char *word, bool prefix)
+{
+	FILE *file = fopen(path, "re");
+	unsigned long sum = 0, value;
+	char line[512], name[64];
+
+	if (!file)
+		return 0;
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, " %63s %lu", name, &value) == 2 &&
+		    (prefix ? !strncmp(name, word, strlen(word)) : !strcmp(name, word)))
+			sum += value;
+	fclose(file);
+	return sum;
+}
+
+/*
+ * Pages that nobody has. Unlike MemFree these are also those that wait in the
+ * processors' private lists, where huge pages stay for long.
+ */
+unsigned long pages_free(void)
+{
+	return sum_after("/proc/zoneinfo", "nr_free_pages", false) +
+	       sum_after("/proc/zoneinfo", "count:", false);
+}
+
+/* Pages that were ever allocated, by anybody. */
+unsigned long pages_taken(void)
+{
+	return sum_after("/proc/vmstat", "pgalloc_", true);
+}
+
 /* Runs this process on the CPUs of a node; -ENOENT where it has none. */
 int node_run_on(int node)
 {
