@@ -207,18 +207,18 @@ TEST_F(discard, locked_and_split_mappings_are_no_hindrance)
 
 TEST_F(discard, memory_goes_back_to_the_machine)
 {
-	unsigned long before, after, i;
+	const size_t length = 64 * CHUNK;
+	int fd = region_create(self->dev, length, 0);
+	unsigned long before, end;
 
-	meminfo("MemFree:", &before);
-	ASSERT_EQ(0, region_populate(self->fd, 0, 0, NULL));
-	EXPECT_EQ(0, region_discard(self->fd, 0, 0, NULL));
-	for (i = 0; i < 100; i++) {
-		meminfo("MemFree:", &after);
-		if (after > before + LENGTH / 2 / 1024)
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, region_populate(fd, 0, 0, NULL));
+	before = pages_free();
+	EXPECT_EQ(0, region_discard(fd, 0, 0, NULL));
+	for (end = clock_ms() + 10000; clock_ms() < end; sleep_ms(10))
+		if (pages_free() > before + length / 4 * 3 / PAGE)
 			break;
-		sleep_ms(10);
-	}
-	EXPECT_LT(before + LENGTH / 2 / 1024, after);
+	EXPECT_LT(before + length / 4 * 3 / PAGE, pages_free());
 }
 
 TEST_F(discard, discarded_chunks_are_huge_again_when_touched)
@@ -248,18 +248,22 @@ TEST_F(discard, pinned_region_is_ebusy_and_untouched)
 
 TEST_F(discard, sparse_region_of_terabytes_is_discarded_by_what_it_holds)
 {
-	int fd = region_create(self->dev, LENGTH_MAX, 0);
-	unsigned long start;
+	int fd = region_create(self->dev, LENGTH_MAX, 0), round, i;
+	unsigned long start, shortest = ~0UL;
 	uint64_t bytes;
-	int i;
 
 	ASSERT_LE(0, fd);
-	for (i = 0; i < 16; i++)
-		ASSERT_EQ(1, pwrite(fd, "x", 1, (off_t)i << 41));
-	start = clock_ms();
-	EXPECT_EQ(0, region_discard(fd, 0, 0, &bytes));
-	EXPECT_EQ(16 * CHUNK, bytes);
-	EXPECT_GT(5000, clock_ms() - start);
+	/* Milliseconds, unless the machine does something else just then. */
+	for (round = 0; round < 5 && shortest > 1000; round++) {
+		for (i = 0; i < 16; i++)
+			ASSERT_EQ(1, pwrite(fd, "x", 1, (off_t)i << 41));
+		start = clock_ms();
+		EXPECT_EQ(0, region_discard(fd, 0, 0, &bytes));
+		EXPECT_EQ(16 * CHUNK, bytes);
+		if (shortest > clock_ms() - start)
+			shortest = clock_ms() - start;
+	}
+	EXPECT_GT(1000, shortest);
 }
 
 TEST_HARNESS_MAIN

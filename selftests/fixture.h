@@ -12,10 +12,6 @@
 #include "common.h"
 #include "kselftest_harness.h"
 
-/* The emulated machine is slow, and a debug kernel slower. */
-#undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT 120
-
 /* The kernel's own NUMA balancing would unmap and move what a test looks at. */
 #define OPEN_DEVICE_OR_SKIP(dev)							\
 do {											\
