@@ -3,6 +3,8 @@
 #ifndef DVSM_EXAMPLE_TEST_H
 #define DVSM_EXAMPLE_TEST_H
 
+#include <getopt.h>
+
 #include "lib_test.h"
 
 int example_main(int argc, char **argv);
@@ -30,6 +32,7 @@ static inline int example_run(const char *line, const char *directory)
 	if (!pid) {
 		dup2(fd, STDOUT_FILENO);
 		dup2(fd, STDERR_FILENO);
+		optind = 0;	/* the harness has read options of its own */
 		exit(example_main(argc, argv));
 	}
 	if (pid > 0)

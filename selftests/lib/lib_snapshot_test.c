@@ -45,7 +45,7 @@ static bool is_filled(const char *map, uint64_t from, uint64_t length, uint64_t 
 	return true;
 }
 
-FIXTURE(snapshot)
+FIXTURE(device)
 {
 	struct dvsm_region *region;
 	char *map;
@@ -53,7 +53,7 @@ FIXTURE(snapshot)
 	int nr_region_mappings;
 };
 
-FIXTURE_SETUP(snapshot)
+FIXTURE_SETUP(device)
 {
 	if (access(DVSM_DEVICE_PATH, R_OK | W_OK))
 		SKIP(return, DVSM_DEVICE_PATH ": %s", strerror(errno));
@@ -66,7 +66,7 @@ FIXTURE_SETUP(snapshot)
 	fill(self->map, LENGTH, 1);
 }
 
-FIXTURE_TEARDOWN(snapshot)
+FIXTURE_TEARDOWN(device)
 {
 	if (!self->region)
 		return;
@@ -88,12 +88,12 @@ static void end(struct dvsm_region *snapshot, char *map)
 	dvsm_region_destroy(snapshot);
 }
 
-TEST_F(snapshot, device_says_that_it_has_them)
+TEST_F(device, device_says_that_it_has_them)
 {
 	EXPECT_TRUE(dvsm_region_features(self->region) & DVSM_FEATURE_SNAPSHOT);
 }
 
-TEST_F(snapshot, holds_what_the_region_held_when_it_was_taken)
+TEST_F(device, holds_what_the_region_held_when_it_was_taken)
 {
 	struct dvsm_region *snapshot = dvsm_snapshot_take(self->region, NULL);
 	struct dvsm_region_info info = { .size = sizeof(info) };
@@ -116,7 +116,7 @@ TEST_F(snapshot, holds_what_the_region_held_when_it_was_taken)
 	end(snapshot, map);
 }
 
-TEST_F(snapshot, options_are_passed_on)
+TEST_F(device, options_are_passed_on)
 {
 	struct dvsm_region *snapshot, *copy;
 	char line[4096] = "";
@@ -149,7 +149,7 @@ TEST_F(snapshot, options_are_passed_on)
 	end(snapshot, map);
 }
 
-TEST_F(snapshot, options_that_are_wrong_are_refused)
+TEST_F(device, options_that_are_wrong_are_refused)
 {
 	struct {
 		struct dvsm_snapshot_options options;
@@ -174,7 +174,7 @@ TEST_F(snapshot, options_that_are_wrong_are_refused)
 	EXPECT_FAILS_NULL(E2BIG, dvsm_snapshot_take(self->region, &longer.options));
 }
 
-TEST_F(snapshot, passes_over_a_socket_and_outlives_its_parent)
+TEST_F(device, passes_over_a_socket_and_outlives_its_parent)
 {
 	struct dvsm_region *snapshot = dvsm_snapshot_take(self->region, NULL), *opened;
 	char *map;
@@ -196,7 +196,7 @@ TEST_F(snapshot, passes_over_a_socket_and_outlives_its_parent)
 	end(snapshot, map);
 }
 
-TEST_F(snapshot, restore_takes_divergence_back)
+TEST_F(device, restore_takes_divergence_back)
 {
 	struct dvsm_region *snapshot = dvsm_snapshot_take(self->region, NULL);
 	struct dvsm_region *stranger = create_on(DVSM_BACKEND_DEVICE, LENGTH, 0);
@@ -217,7 +217,7 @@ TEST_F(snapshot, restore_takes_divergence_back)
 	dvsm_region_destroy(snapshot);
 }
 
-TEST_F(snapshot, merge_tells_conflicts_and_changes_nothing)
+TEST_F(device, merge_tells_conflicts_and_changes_nothing)
 {
 	struct dvsm_region *snapshot = dvsm_snapshot_take(self->region, NULL);
 	struct dvsm_range conflicts[4];
@@ -283,7 +283,7 @@ static int stop_at_second(void *argument, const struct dvsm_range *range)
 	return ++*(int *)argument == 2 ? 42 : 0;
 }
 
-TEST_F(snapshot, diff_lists_ranges_by_array_and_by_function)
+TEST_F(device, diff_lists_ranges_by_array_and_by_function)
 {
 	struct dvsm_region *snapshot = dvsm_snapshot_take(self->region, NULL);
 	struct dvsm_range ranges[8] = {}, each[8] = {};
@@ -329,7 +329,7 @@ static int count_ranges(void *argument, const struct dvsm_range *range)
 }
 
 /* More ranges than the kernel or the library hands over at once. */
-TEST_F(snapshot, diff_of_more_ranges_than_a_batch)
+TEST_F(device, diff_of_more_ranges_than_a_batch)
 {
 	enum { NR = 300 };
 	struct dvsm_region *region = create_on(DVSM_BACKEND_DEVICE, 2 * NR * CHUNK, 0), *empty;
@@ -353,7 +353,7 @@ TEST_F(snapshot, diff_of_more_ranges_than_a_batch)
 	dvsm_region_destroy(region);
 }
 
-TEST_F(snapshot, unshare_says_what_was_shared)
+TEST_F(device, unshare_says_what_was_shared)
 {
 	struct dvsm_region *snapshot = dvsm_snapshot_take(self->region, NULL);
 	struct dvsm_region_info info = { .size = sizeof(info) };
@@ -395,7 +395,7 @@ static int work_in_a_view(const struct dvsm_region *region, char *map, uint32_t 
 	return dvsm_snapshot_merge(region, view, flags, NULL, NULL, NULL) ? 6 : 0;
 }
 
-TEST_F(snapshot, view_is_private_until_it_is_merged)
+TEST_F(device, view_is_private_until_it_is_merged)
 {
 	*(char **)(self->map + 2 * CHUNK) = self->map + 3 * CHUNK;
 	EXPECT_TRUE(IN_CHILD(!work_in_a_view(self->region, self->map, UINT32_MAX)));
@@ -405,7 +405,7 @@ TEST_F(snapshot, view_is_private_until_it_is_merged)
 	EXPECT_TRUE(is_filled(self->map, 0, 2 * CHUNK, 1));
 }
 
-TEST_F(snapshot, views_of_two_workers_conflict_only_where_both_wrote)
+TEST_F(device, views_of_two_workers_conflict_only_where_both_wrote)
 {
 	int go[2][2], status;
 	pid_t pids[2];
@@ -444,7 +444,7 @@ TEST_F(snapshot, views_of_two_workers_conflict_only_where_both_wrote)
 	EXPECT_NE('v', self->map[CHUNK]);
 }
 
-TEST_F(snapshot, view_is_replaced_by_a_fresh_one_and_ended_by_remap)
+TEST_F(device, view_is_replaced_by_a_fresh_one_and_ended_by_remap)
 {
 	struct dvsm_region *view = dvsm_region_view(self->region, self->map);
 	uint64_t old = *(uint64_t *)(self->map + CHUNK);
@@ -470,7 +470,7 @@ TEST_F(snapshot, view_is_replaced_by_a_fresh_one_and_ended_by_remap)
 	dvsm_region_unmap(other, LENGTH);
 }
 
-TEST_F(snapshot, view_of_a_part_keeps_offset_and_protection)
+TEST_F(device, view_of_a_part_keeps_offset_and_protection)
 {
 	char *part = dvsm_region_map(self->region, CHUNK, 4 * CHUNK, RW, NULL);
 	struct dvsm_region *view;
@@ -490,7 +490,7 @@ TEST_F(snapshot, view_of_a_part_keeps_offset_and_protection)
 	dvsm_region_destroy(view);
 }
 
-TEST_F(snapshot, view_only_of_a_shared_mapping_of_a_region)
+TEST_F(device, view_only_of_a_shared_mapping_of_a_region)
 {
 	struct dvsm_region *snapshot, *short_one = create_on(DVSM_BACKEND_DEVICE, CHUNK, 0);
 	char *anonymous = mmap(NULL, CHUNK, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -515,7 +515,7 @@ TEST_F(snapshot, view_only_of_a_shared_mapping_of_a_region)
 	dvsm_region_destroy(short_one);
 }
 
-TEST_F(snapshot, remap_brings_2_MiB_mappings_back)
+TEST_F(device, remap_brings_2_MiB_mappings_back)
 {
 	ASSERT_EQ(0, mprotect(self->map + CHUNK, PAGE, PROT_READ));
 	EXPECT_TRUE(is_filled(self->map, 0, LENGTH, 1));
@@ -527,7 +527,7 @@ TEST_F(snapshot, remap_brings_2_MiB_mappings_back)
 	EXPECT_EQ(LENGTH, smaps_huge(self->map, LENGTH));
 }
 
-TEST_F(snapshot, implicit_region_can_be_viewed_and_mapped_anew)
+TEST_F(device, implicit_region_can_be_viewed_and_mapped_anew)
 {
 	int fd = open(DVSM_DEVICE_PATH, O_RDWR | O_CLOEXEC);
 	char *map = mmap(NULL, 2 * CHUNK, RW, MAP_SHARED, fd, 0);
@@ -558,9 +558,9 @@ FIXTURE_VARIANT(memfd)
 	uint32_t backend;
 };
 
-FIXTURE_VARIANT_ADD(memfd, hugetlb) { .backend = DVSM_BACKEND_MEMFD_HUGETLB };
-FIXTURE_VARIANT_ADD(memfd, thp) { .backend = DVSM_BACKEND_MEMFD_THP };
-FIXTURE_VARIANT_ADD(memfd, 4k) { .backend = DVSM_BACKEND_MEMFD_4K };
+FIXTURE_VARIANT_ADD(memfd, memfd_hugetlb) { .backend = DVSM_BACKEND_MEMFD_HUGETLB };
+FIXTURE_VARIANT_ADD(memfd, memfd_thp) { .backend = DVSM_BACKEND_MEMFD_THP };
+FIXTURE_VARIANT_ADD(memfd, memfd_4k) { .backend = DVSM_BACKEND_MEMFD_4K };
 
 FIXTURE_SETUP(memfd)
 {

@@ -177,13 +177,28 @@ TEST(huge_required_without_the_module_means_the_pool)
 		.backend = DVSM_BACKEND_MEMFD, .flags = flags)));
 }
 
-TEST(the_pool_is_reserved_at_creation_and_given_back)
+FIXTURE(memfd_hugetlb)
+{
+	unsigned long nr;	/* free pages of the pool */
+};
+
+FIXTURE_SETUP(memfd_hugetlb)
+{
+	self->nr = free_huge_pages();
+	if (self->nr < 4)
+		SKIP(return, "needs 4 free huge pages: /proc/sys/vm/nr_hugepages");
+}
+
+FIXTURE_TEARDOWN(memfd_hugetlb)
+{
+	EXPECT_EQ(self->nr, free_huge_pages());
+}
+
+TEST_F(memfd_hugetlb, the_pool_is_reserved_at_creation_and_given_back)
 {
 	struct dvsm_region *region, *more;
-	unsigned long nr = free_huge_pages();
+	unsigned long nr = self->nr;
 
-	if (nr < 4)
-		SKIP(return, "needs 4 free huge pages: /proc/sys/vm/nr_hugepages");
 	region = dvsm_region_create(nr * CHUNK, OPTIONS(.backend = DVSM_BACKEND_MEMFD_HUGETLB));
 	ASSERT_NE(NULL, region);
 	EXPECT_FAILS_NULL(ENOMEM, dvsm_region_create(CHUNK, OPTIONS(
@@ -200,14 +215,12 @@ TEST(the_pool_is_reserved_at_creation_and_given_back)
 	dvsm_region_destroy(region);
 }
 
-TEST(discard_keeps_the_reservation)
+TEST_F(memfd_hugetlb, discard_keeps_the_reservation)
 {
 	struct dvsm_region *region, *other;
-	unsigned long nr = free_huge_pages();
+	unsigned long nr = self->nr;
 	char *map;
 
-	if (nr < 4)
-		SKIP(return, "needs 4 free huge pages: /proc/sys/vm/nr_hugepages");
 	region = dvsm_region_create(nr * CHUNK, OPTIONS(.backend = DVSM_BACKEND_MEMFD_HUGETLB));
 	ASSERT_NE(NULL, region);
 	map = dvsm_region_map(region, 0, 0, RW, NULL);

@@ -41,9 +41,6 @@ FIXTURE_SETUP(region)
 		SKIP(return, "DVSM_BACKEND=%s", only);
 	if (only && strcmp(only, "memfd") && strcmp(only, dvsm_backend_name(variant->backend)))
 		SKIP(return, "DVSM_BACKEND=%s", only);
-	if (variant->backend >= DVSM_BACKEND_MEMFD_THP && !only &&
-	    !access("/sys/kernel/debug/kmemleak", F_OK))
-		SKIP(return, "a debug kernel takes minutes for 4 KiB pages");
 	self->region = dvsm_region_create(self->length, &options);
 	if (!self->region && !only && variant->backend == DVSM_BACKEND_DEVICE)
 		SKIP(return, DVSM_DEVICE_PATH ": %s", strerror(errno));
@@ -699,18 +696,30 @@ TEST_F(region, nobody_can_change_the_length)
 	self->map[self->length - 1] = 1;
 }
 
-TEST(the_device_gets_its_memory_back_after_the_last_user)
+FIXTURE(device)
+{
+	struct dvsm_info before;
+};
+
+FIXTURE_SETUP(device)
+{
+	self->before.size = sizeof(self->before);
+	if (dvsm_info(DVSM_BACKEND_DEVICE, &self->before) < 0)
+		SKIP(return, DVSM_DEVICE_PATH ": %s", strerror(errno));
+}
+
+FIXTURE_TEARDOWN(device) { }
+
+TEST_F(device, gets_its_memory_back_after_the_last_user)
 {
 	struct dvsm_region_options options = {
 		.size = sizeof(options),
 		.backend = DVSM_BACKEND_DEVICE,
 	};
-	struct dvsm_info before = { .size = sizeof(before) }, after = before;
+	struct dvsm_info before = self->before, after = { .size = sizeof(after) };
 	struct dvsm_region *region;
 	char *map;
 
-	if (dvsm_info(DVSM_BACKEND_DEVICE, &before) < 0)
-		SKIP(return, DVSM_DEVICE_PATH ": %s", strerror(errno));
 	region = dvsm_region_create(4 * CHUNK, &options);
 	ASSERT_NE(NULL, region);
 	map = dvsm_region_map(region, 0, 0, RW, NULL);
