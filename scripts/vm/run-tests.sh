@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # Runs test programs one after the other, on the host or in a VM (busybox sh), for check.sh to read:
 #   run-tests.sh SECONDS PROGRAM...
-# Each program's output stands between "# RUN NAME" and "# END NAME STATUS"; "# LEFT NAME ..." says what it left behind.
+# Each program's output stands between "# RUN NAME" and "# END NAME STATUS SECONDS"; "# LEFT NAME ..." says what it left
+# behind. DVSM_TEST_FILTER has options of the kselftest harness for all programs of it, as "-V VARIANT -F FIXTURE", which
+# leave out tests.
 limit=$1
 shift
 stats=/sys/kernel/debug/dvsm/stats
@@ -31,9 +33,16 @@ for program; do
 	name=${program##*selftests/}
 	name=${name##*-sanitized/}
 	echo "# RUN $name"
-	timeout -s KILL "$limit" "$program" 2>&1 </dev/null
+	begun=$(date +%s)
+	filter=
+	case $name in
+	*.sh) ;;
+	*) filter=$DVSM_TEST_FILTER ;;
+	esac
+	# shellcheck disable=SC2086 # several words
+	timeout -s KILL "$limit" "$program" $filter 2>&1 </dev/null
 	status=$?
 	left_over "$name"
 	kernel_log "$name"
-	echo "# END $name $status"
+	echo "# END $name $status $(($(date +%s) - begun))"
 done
