@@ -238,6 +238,7 @@ TEST_F(life, children_killed_at_once_leave_it_to_the_parent)
 {
 	enum { NR = 40 };
 	char *map = region_map(self->fd, LENGTH, 0);
+	struct barrier *barrier = barrier_make(NR + 1);
 	pid_t pids[NR];
 	int i;
 
@@ -245,10 +246,13 @@ TEST_F(life, children_killed_at_once_leave_it_to_the_parent)
 	stamp(map, LENGTH, 4);
 	for (i = 0; i < NR; i++) {
 		pids[i] = child_start();
-		if (!pids[i])
+		if (!pids[i]) {
+			barrier_wait(barrier);
 			for (;;)
 				(void)stamps_wrong(map, LENGTH, 4);
+		}
 	}
+	barrier_wait(barrier);
 	for (i = 0; i < NR; i++)
 		kill(pids[i], SIGKILL);
 	for (i = 0; i < NR; i++)

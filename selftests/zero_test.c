@@ -12,22 +12,28 @@ FIXTURE(zero) {
 
 #define DIRT 0xdb
 
-/* A child fills memory with dirt, in huge and in small pages, and ends. */
-static void dirty_free_memory(size_t length)
+/*
+ * A child fills memory with dirt, in huge and in small pages, and ends. What it had
+ * is what is allocated next.
+ */
+static void dirty_free_memory(void)
 {
+	static const struct { size_t length; int advice; } parts[] = {
+		{ 384 * MIB, MADV_HUGEPAGE }, { 96 * MIB, MADV_NOHUGEPAGE },
+	};
 	pid_t pid = child_start();
 
 	if (!pid) {
-		int small;
+		size_t i;
 
-		for (small = 0; small < 2; small++) {
-			char *map = mmap(NULL, length / 2, PROT_READ | PROT_WRITE,
+		for (i = 0; i < ARRAY_SIZE(parts); i++) {
+			char *map = mmap(NULL, parts[i].length, PROT_READ | PROT_WRITE,
 					 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 			if (map == MAP_FAILED)
 				_exit(1);
-			madvise(map, length / 2, small ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
-			memset(map, DIRT, length / 2);
+			madvise(map, parts[i].length, parts[i].advice);
+			memset(map, DIRT, parts[i].length);
 		}
 		_exit(0);
 	}
@@ -37,11 +43,8 @@ static void dirty_free_memory(size_t length)
 
 FIXTURE_SETUP(zero)
 {
-	unsigned long free;
-
 	OPEN_DEVICE_OR_SKIP(self->dev);
-	meminfo("MemFree:", &free);
-	dirty_free_memory((free << 10) / 4 * 3 < 768 * MIB ? (free << 10) / 4 * 3 : 768 * MIB);
+	dirty_free_memory();
 }
 
 FIXTURE_TEARDOWN_PARENT(zero)
