@@ -14,7 +14,7 @@ MODULE_OUT ?= $(BUILD)/kmod/$(kernel_release)
 have_kernel := $(wildcard $(KDIR)/include/generated/utsrelease.h)
 kbuild = $(MAKE) -C $(KDIR) M=$(MODULE_OUT) DVSM_INCLUDE=$(top)/include
 
-.PHONY: all module lib tests check demo bench-kernel install modules_install dkms_install clean help
+.PHONY: all module lib tests check demo bench-heap bench-kernel install modules_install dkms_install clean help
 
 ifneq ($(have_kernel),)
 all: module lib
@@ -53,6 +53,9 @@ check:
 demo:
 	$(top)/scripts/demo.sh
 
+bench-heap:
+	OUT=$(BUILD)/bench LIBO=$(BUILD)/libdvsm $(top)/selftests/bench/heap_bench.sh
+
 bench-kernel:
 	$(top)/scripts/bench-kernel.sh
 
@@ -82,6 +85,7 @@ help:
 	@echo "make                  the module for the running kernel (KDIR=... for another) and the library, into build/"
 	@echo "make demo             count words in one shared table: natively, then in a VM on /dev/dvsm"
 	@echo "make check            static checks, host tests, and the selftests in VMs on 6.1, 6.12 and a debug kernel"
+	@echo "make bench-heap       the heap beside other allocators, and the bars that it has to reach"
 	@echo "make bench-kernel     what a first touch costs beside hugetlb and shmem, counted in instructions"
 	@echo "make module           the module alone (KDIR=...)"
 	@echo "make lib              the library alone"
@@ -91,3 +95,8 @@ help:
 	@echo "make dkms_install     the module's source into /usr/src, for dkms (DESTDIR=)"
 	@echo "make clean            remove build/"
 	@echo "scripts/vm/run.sh --help    run any command in a VM with dvsm.ko loaded"
+
+# For as long as SECONDS_EACH says: processes killed at every instruction of the heap, and at random.
+crash-campaign: lib
+	+$(MAKE) -C $(top)/selftests/heap O=$(BUILD)/selftests/heap LIBO=$(BUILD)/libdvsm crash-campaign
+.PHONY: crash-campaign

@@ -68,25 +68,92 @@ median() { sort -g | awk '{ value[NR] = $1 } END { if (NR) print value[int((NR +
 # The shared peers' segments are small and their locks are slow: some workloads are not for them.
 runs() { case $1:$2 in boost:huge | mm:huge | mm:mixed | mm:larson | mm:footprint | mm:deep) return 1 ;; esac; }
 
-printf '%-12s' workload
-printf '%13s' "${names[@]}"
-printf '   M operations/s of CPU time (footprint: MiB)\n'
-for item in "${workloads[@]}"; do
-	workload=${item%%:*} workers=${item##*:}
-	declare -A results=()
+declare -A result	# [WORKLOAD:WORKERS NAME]: the median
+
+measure()
+{
+	local item=$1 name round value
+	local workload=${item%%:*} workers=${item##*:}
+	local -A values=()
+
 	for ((round = 0; round < rounds; round++)); do
 		for name in "${names[@]}"; do
 			runs "$name" "$workload" || continue
 			value=$(LD_PRELOAD=${preload[$name]:-} timeout 60 "$out/heap_bench_${program[$name]}" "$workload" "$workers" 2>/dev/null) || continue
-			results[$name]+="$value"$'\n'
+			values[$name]+="$value"$'\n'
 		done
 	done
+	for name in "${names[@]}"; do
+		result[$item $name]=$(printf '%s' "${values[$name]:-}" | median)
+	done
+}
+
+# bar WHAT VALUE LEAST|-MOST: one line, and whether the bar is reached
+bar()
+{
+	awk -v what="$1" -v value="$2" -v least="$3" 'BEGIN {
+		if (value !~ /^[0-9]/)
+			exit
+		most = least < 0
+		least = most ? -least : least
+		printf "%-52s %8.2f   %s %-5g %s\n", what, value, most ? "at most" : "at least", least,
+			(most ? value <= least : value >= least) ? "reached" : "MISSED"
+	}'
+}
+
+ratio() { awk -v a="${result[$1 $2]:--}" -v b="${result[$1 $3]:--}" 'BEGIN { if (a + 0 && b + 0) print a / b; else print "-" }'; }
+
+# The best of the private allocators.
+best()
+{
+	local name
+	for name in glibc mimalloc tcmalloc jemalloc; do
+		echo "${result[$1 $name]:-0} $name"
+	done | sort -g | tail -n 1 | cut -d ' ' -f 2
+}
+
+# From the entry to the first return, which is the way of a block that is ready.
+instructions() { objdump -d --no-show-raw-insn "$lib/libdvsm.so" | awk -v name="<$1>:" '$2 == name { on = 1; next } on { n++ } on && $2 == "ret" { print n; exit }'; }
+
+printf '%-12s' workload
+printf '%13s' "${names[@]}"
+printf '   M operations/s of CPU time (footprint: MiB)\n'
+for item in "${workloads[@]}"; do
+	measure "$item"
 	printf '%-12s' "$item"
 	for name in "${names[@]}"; do
-		printf '%13s' "$(printf '%s' "${results[$name]:-}" | median)"
+		printf '%13s' "${result[$item $name]}"
 	done
-	ours=$(printf '%s' "${results[dvsm]:-}" | median)
-	mimalloc=$(printf '%s' "${results[mimalloc]:-}" | median)
-	printf '   dvsm/mimalloc %s\n' "$(awk -v a="$ours" -v b="$mimalloc" 'BEGIN { if (b + 0) printf "%.2f", a / b; else print "-" }')"
-	unset results
+	printf '\n'
+done
+
+printf '\ninstructions of malloc %s, of free %s (of 64 bytes, ready on the CPU)\n\n' \
+	"$(instructions dvsm_malloc)" "$(instructions dvsm_free)"
+for item in "${workloads[@]}"; do
+	case $item in
+	local:[12])
+		bar "$item, inline, to mimalloc" "$(ratio "$item" dvsm-inline mimalloc)" 1.25
+		bar "$item, by calls, to mimalloc" "$(ratio "$item" dvsm mimalloc)" 1.25
+		;;
+	handoff:2) bar "$item to mimalloc" "$(ratio "$item" dvsm mimalloc)" 3 ;;
+	footprint:*)
+		bar "$item to mimalloc" "$(ratio "$item" dvsm mimalloc)" -1.15
+		continue
+		;;
+	mixed:* | larson:* | churn:* | huge:*)
+		bar "$item to the best private one ($(best "$item"))" "$(ratio "$item" dvsm "$(best "$item")")" 0.9
+		;;
+	esac
+	bar "$item to Boost.Interprocess" "$(ratio "$item" dvsm boost)" 10
+	bar "$item to OSSP mm" "$(ratio "$item" dvsm mm)" 50
+done
+# By CPU time: what a worker does in a second must not shrink with the number of workers.
+for item in "${workloads[@]}"; do
+	case $item in
+	local:1 | mixed:1) ;;
+	local:* | mixed:*)
+		bar "$item, each worker to one alone" "$(awk -v n="${item##*:}" -v all="${result[$item dvsm]:--}" -v one="${result[${item%%:*}:1 dvsm]:--}" \
+			'BEGIN { if (all + 0 && one + 0) print all / n / one; else print "-" }')" 0.95
+		;;
+	esac
 done

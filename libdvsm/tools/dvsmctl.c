@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* dvsmctl NOUN VERB ...: looks at what other programs do with dvsm. */
+#include "dvsmctl.h"
+
+static const struct {
+	const char *name, *about;
+	int (*run)(int argc, char **argv);
+} nouns[] = {
+	{ "heap", "report, map and audit heaps", dvsmctl_heap },
+};
+
+int main(int argc, char **argv)
+{
+	size_t i;
+
+	for (i = 0; argc > 1 && i < sizeof(nouns) / sizeof(*nouns); i++)
+		if (!strcmp(argv[1], nouns[i].name))
+			return nouns[i].run(argc - 1, argv + 1);
+	fprintf(stderr, "usage: dvsmctl NOUN ...\n");
+	for (i = 0; i < sizeof(nouns) / sizeof(*nouns); i++)
+		fprintf(stderr, "  %-8s %s; dvsmctl %s --help says more\n", nouns[i].name,
+			nouns[i].about, nouns[i].name);
+	return DVSMCTL_USAGE;
+}
