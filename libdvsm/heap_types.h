@@ -73,7 +73,7 @@
  * free() pushes by whatever the byte says and looks at it only when there is no room.
  */
 #define DVSM_CLASS_NONE		0U	/* no slab here: free, metadata, or inside a huge block */
-#define DVSM_CLASS_CACHED	72U	/* the last class that has stacks: 32 KiB */
+#define DVSM_CLASS_CACHED	80U	/* the last class that has stacks: 64 KiB */
 #define DVSM_CLASS_LAST		119U	/* 1.875 MiB */
 #define DVSM_CLASS_HUGE		120U	/* first page of a huge block */
 #define DVSM_CLASSES		128U
