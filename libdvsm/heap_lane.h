@@ -105,6 +105,12 @@ static inline void dvsm_word_help(const struct dvsm_hold *hold, uint64_t tag)
 		dvsm_lane_help(hold, number, tag & DVSM_SEQ_MASK, DVSM_SEQ_MASK);
 }
 
+/* Soon to be exchanged, and likely another CPU's now: for writing, or it would be fetched twice. */
+static inline void dvsm_word_prefetch(const struct dvsm_word *word)
+{
+	asm volatile("prefetchw %0" : : "m" (*word));
+}
+
 static inline struct dvsm_word dvsm_word_read(const struct dvsm_word *word)
 {
 	/* Not one read: who exchanges afterwards compares both halves. */

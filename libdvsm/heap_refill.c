@@ -157,17 +157,17 @@ static bool dvsm_take_some(struct dvsm_hold *hold, uint32_t class, uint32_t cpu,
 			   uint32_t nr, uint32_t *page)
 {
 	const struct dvsm_heap *heap = hold->heap;
-	bool current = cpu < heap->nr_cpus;
+	_Atomic uint8_t *next = cpu < heap->nr_cpus ? &dvsm_heap_cpu(heap, cpu)->next[class] : NULL;
 
-	if (current) {
+	if (next) {
 		*page = atomic_load(&dvsm_heap_cpu(heap, cpu)->cur[class]) - 1;
-		if (*page + 1 && dvsm_slab_take(hold, *page, class, nr))
+		if (*page + 1 && dvsm_slab_take(hold, *page, class, nr, next))
 			return true;
 	}
 	while (dvsm_slab_find(hold, class, node, page) ||
 	       dvsm_slab_make(hold, class, node, page)) {
-		if (dvsm_slab_take(hold, *page, class, nr)) {
-			if (current)
+		if (dvsm_slab_take(hold, *page, class, nr, next)) {
+			if (next)
 				dvsm_cur_install(hold, cpu, class, *page);
 			else
 				dvsm_slab_settle(heap, *page);
@@ -195,6 +195,7 @@ uint64_t dvsm_refill(const struct dvsm_heap *heap, uint32_t class, int node, boo
 {
 	uint32_t cpu = dvsm_cpu_id(dvsm_rseq_offset), page, nr, more = 0, got = 0;
 	struct dvsm_hold hold;
+	_Atomic uint8_t *next = NULL;
 	uint64_t block, first;
 
 	if (node < 0)
@@ -206,6 +207,12 @@ uint64_t dvsm_refill(const struct dvsm_heap *heap, uint32_t class, int node, boo
 	if (cpu < heap->nr_cpus && !atomic_load_explicit(&dvsm_heap_cpu(heap, cpu)->closed,
 							 memory_order_relaxed))
 		more = dvsm_heap_class(heap, class)->capacity / 2U;
+	if (more) {
+		next = &dvsm_heap_cpu(heap, cpu)->next[class];
+		page = atomic_load(&dvsm_heap_cpu(heap, cpu)->cur[class]);
+		if (page)
+			dvsm_word_prefetch(dvsm_slab_word(heap, page - 1, *next));
+	}
 	if (more > DVSM_BATCH)
 		more = DVSM_BATCH;
 	if (!dvsm_lane_acquire(heap, &hold))
@@ -230,7 +237,7 @@ uint64_t dvsm_refill(const struct dvsm_heap *heap, uint32_t class, int node, boo
 				break;
 			}
 			nr = more > got ? more - got < 64 ? more - got : 64 : 0;
-		} while (nr && dvsm_slab_take(&hold, page, class, nr));
+		} while (nr && dvsm_slab_take(&hold, page, class, nr, next));
 	} else {
 		dvsm_lane_idle(&hold);
 	}
@@ -244,8 +251,8 @@ struct dvsm_grouping {
 	uint32_t nr;
 };
 
-static struct dvsm_group *dvsm_group_of(struct dvsm_log *log, struct dvsm_grouping *grouping,
-					uint64_t word)
+static struct dvsm_group *dvsm_group_of(const struct dvsm_heap *heap, struct dvsm_log *log,
+					struct dvsm_grouping *grouping, uint64_t word)
 {
 	uint32_t slot;
 
@@ -253,6 +260,7 @@ static struct dvsm_group *dvsm_group_of(struct dvsm_log *log, struct dvsm_groupi
 	while (grouping->table[slot] && log->groups[grouping->table[slot] - 1].word != word)
 		slot = (slot + 1) & 255;
 	if (!grouping->table[slot]) {
+		dvsm_word_prefetch(dvsm_heap_at(heap, word));
 		log->groups[grouping->nr] = (struct dvsm_group){ .word = word };
 		grouping->table[slot] = (uint8_t)++grouping->nr;
 	}
@@ -266,7 +274,7 @@ static void dvsm_group_add(struct dvsm_hold *hold, struct dvsm_grouping *groupin
 	struct dvsm_group *group;
 	uint64_t twice, base;
 
-	group = dvsm_group_of(hold->log, grouping,
+	group = dvsm_group_of(heap, hold->log, grouping,
 			      dvsm_heap_offset_of(heap, dvsm_slab_word(heap, place->page,
 								       place->block / 64)));
 	twice = group->mask & mask;

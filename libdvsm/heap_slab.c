@@ -106,15 +106,18 @@ void dvsm_slabs_settle(const struct dvsm_heap *heap, uint32_t chunk)
 /**
  * dvsm_slab_take - take up to @nr blocks out of one word of a slab.
  *
+ * @next: where to begin, and where the next one shall; NULL: at the beginning
+ *
  * The lane is idle before. Return: log.mask, the blocks in log.word in hand, state TAKE, done; 0 with the lane
  * idle when the slab has none, or is not of that class any more.
  */
-uint64_t dvsm_slab_take(struct dvsm_hold *hold, uint32_t page, uint32_t class, uint32_t nr)
+uint64_t dvsm_slab_take(struct dvsm_hold *hold, uint32_t page, uint32_t class, uint32_t nr,
+			_Atomic uint8_t *next)
 {
 	const struct dvsm_heap *heap = hold->heap;
-	struct dvsm_slab *slab = &heap->slabs[page];
+	const struct dvsm_slab *slab = &heap->slabs[page];
 	uint32_t nr_words = dvsm_class_words(dvsm_heap_class(heap, class));
-	uint32_t first = atomic_load_explicit(&slab->next, memory_order_relaxed), i, at;
+	uint32_t first = next ? atomic_load_explicit(next, memory_order_relaxed) : 0, i, at;
 	struct dvsm_word *word, old;
 	uint64_t mask;
 
@@ -132,9 +135,8 @@ uint64_t dvsm_slab_take(struct dvsm_hold *hold, uint32_t page, uint32_t class, u
 			hold->log->mask = mask;
 			dvsm_lane_begin(hold, DVSM_OP_TAKE, 0);
 			if (dvsm_word_step(hold, word, &old, old.bits & ~mask)) {
-				if (at != first)
-					atomic_store_explicit(&slab->next, (uint8_t)at,
-							      memory_order_relaxed);
+				if (next)
+					atomic_store_explicit(next, (uint8_t)at, memory_order_relaxed);
 				return mask;
 			}
 			dvsm_lane_idle(hold);
@@ -266,7 +268,6 @@ bool dvsm_slab_make(struct dvsm_hold *hold, uint32_t class, uint32_t node, uint3
 		atomic_store_explicit(&heap->slabs[*page + i].owner, hold->owner, memory_order_relaxed);
 		heap->slabs[*page + i].class = (uint8_t)class;
 		atomic_store_explicit(&heap->slabs[*page + i].cur, 0, memory_order_relaxed);
-		atomic_store_explicit(&heap->slabs[*page + i].next, 0, memory_order_relaxed);
 		__atomic_store_n(&heap->classes[*page + i], (uint8_t)class, __ATOMIC_RELEASE);
 	}
 	hold->log->page = *page;

@@ -23,7 +23,8 @@ bool dvsm_slab_place(const struct dvsm_heap *heap, uint64_t offset, struct dvsm_
 void dvsm_slab_settle(const struct dvsm_heap *heap, uint32_t page);
 void dvsm_slab_avail(const struct dvsm_heap *heap, uint32_t page, uint32_t class);
 void dvsm_slabs_settle(const struct dvsm_heap *heap, uint32_t chunk);
-uint64_t dvsm_slab_take(struct dvsm_hold *hold, uint32_t page, uint32_t class, uint32_t nr);
+uint64_t dvsm_slab_take(struct dvsm_hold *hold, uint32_t page, uint32_t class, uint32_t nr,
+			_Atomic uint8_t *next);
 uint64_t dvsm_slab_base(const struct dvsm_heap *heap, uint64_t word, uint32_t *page);
 bool dvsm_slab_find(struct dvsm_hold *hold, uint32_t class, uint32_t node, uint32_t *page);
 bool dvsm_slab_make(struct dvsm_hold *hold, uint32_t class, uint32_t node, uint32_t *page);

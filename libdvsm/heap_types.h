@@ -159,8 +159,7 @@ struct dvsm_slab {
 	_Atomic uint32_t cur;		/* CPU + 1 whose current slab this is; 0: none. A hint for frees */
 	uint8_t class;			/* as the class table; set before the words, cleared after them */
 	uint8_t delta;			/* pages back to the slab's first one */
-	_Atomic uint8_t next;		/* word to begin a search with */
-	uint8_t reserved;
+	uint16_t reserved;
 	_Atomic uint64_t owner;		/* of all blocks; 0: none. Set before class */
 };
 
@@ -207,6 +206,7 @@ struct dvsm_stack {
 #define DVSM_CPU_SHIFT		19
 struct dvsm_cpu {
 	_Atomic uint32_t cur[DVSM_CLASSES];	/* page + 1 of the current slab; 0: none. Atomic: not only this CPU */
+	_Atomic uint8_t next[DVSM_CLASSES];	/* word of that slab to begin a search with */
 	_Atomic uint32_t node;			/* node + 1, 0: not known yet */
 	_Atomic uint32_t closed;		/* stacks stay at capacity 0 */
 	alignas(64) char stacks[];		/* where each begins: dvsm_stacks_place() */
