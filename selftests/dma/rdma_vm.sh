@@ -1,0 +1,45 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# What runs in a VM for rdma_test.sh: rdma_vm.sh ROLE PROGRAM [INTERFACE ADDRESS [PEER]]; ROLE is local, server or client.
+role=$1 program=$2 interface=${3:-dummy0} address=${4:-10.7.0.1} peer=$5
+stats=/sys/kernel/debug/dvsm/stats
+
+gone()	# within 10 s
+{
+	tries=0
+	while grep -qE '^(regions|pages|pinned_pages) [1-9]' $stats; do
+		tries=$((tries + 1))
+		[ $tries -lt 100 ] || { cat $stats; return 1; }
+		sleep 0.1
+	done
+}
+
+ip addr add "$address/24" dev "$interface" || exit 1
+ip link set "$interface" up || exit 1
+ip link set lo up
+rdma link add rxe0 type rxe netdev "$interface" || exit 1
+case $role in
+server)
+	"$program" server
+	;;
+client)
+	"$program" client "$peer"
+	;;
+local)
+	"$program" server &
+	"$program" client "$address" && wait $! && gone || exit 1
+	# The owner of registered memory dies while another one may write to it.
+	"$program" server >/dev/null 2>&1 &
+	server=$!
+	sleep 1
+	grep -q '^regions 1$' $stats || exit 1
+	"$program" client "$address" >/dev/null 2>&1 &
+	client=$!
+	sleep 0.3
+	kill -9 $server
+	sleep 0.3
+	kill -9 $client
+	wait
+	;;
+esac || exit 1
+gone
