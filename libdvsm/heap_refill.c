@@ -520,15 +520,28 @@ static void dvsm_cpu_leave(struct dvsm_hold *hold, uint32_t cpu)
 	}
 }
 
+/* What the stacks of a CPU have. */
+static bool dvsm_cpu_has_blocks(const struct dvsm_heap *heap, uint32_t cpu)
+{
+	uint32_t index;
+
+	for (dvsm_each_stack(index))
+		if (dvsm_head_count(atomic_load(&dvsm_cpu_stack(heap, cpu, index)->head)))
+			return true;
+	return false;
+}
+
 /**
- * dvsm_cpu_drain - empty the stacks of every CPU that this thread may run on.
+ * dvsm_cpu_drain - empty the stacks of every CPU that this thread can run on.
  *
- * It goes there: a stack is changed by nobody but its own CPU. Return: blocks that went to slabs.
+ * It goes there: a stack is changed by nobody but its own CPU. Its affinity is no obstacle, as a thread may widen that
+ * to its cpuset; CPUs that are offline or outside of the cpuset are. Return: blocks that went to slabs.
  */
 size_t dvsm_cpu_drain(const struct dvsm_heap *heap)
 {
 	cpu_set_t before, one;
 	struct dvsm_hold hold;
+	bool moved = false;
 	uint32_t cpu;
 	size_t nr = 0;
 
@@ -537,15 +550,17 @@ size_t dvsm_cpu_drain(const struct dvsm_heap *heap)
 	if (sched_getaffinity(0, sizeof(before), &before))
 		CPU_ZERO(&before);
 	for (cpu = 0; cpu < heap->nr_cpus; cpu++) {
-		if (cpu < CPU_SETSIZE && CPU_ISSET(cpu, &before)) {
+		if (cpu < CPU_SETSIZE && CPU_COUNT(&before) && dvsm_cpu_has_blocks(heap, cpu)) {
 			CPU_ZERO(&one);
 			CPU_SET(cpu, &one);
-			if (!sched_setaffinity(0, sizeof(one), &one))
+			if (!sched_setaffinity(0, sizeof(one), &one)) {
+				moved = true;
 				nr += dvsm_cpu_drain_here(&hold);
+			}
 		}
 		dvsm_cpu_leave(&hold, cpu);
 	}
-	if (CPU_COUNT(&before))
+	if (moved)
 		sched_setaffinity(0, sizeof(before), &before);
 	dvsm_lane_release(&hold);
 	return nr;

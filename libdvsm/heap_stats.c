@@ -12,6 +12,7 @@ struct dvsm_tally {
 	uint64_t blocks[DVSM_CLASSES];
 	uint64_t free[DVSM_CLASSES];
 	uint64_t cached[DVSM_CLASSES];
+	uint64_t stranded;		/* bytes */
 	uint64_t chunks[DVSM_HEAP_NODES_MAX];
 	uint64_t huge_blocks, huge_chunks, free_pages, open_chunks;
 };
@@ -38,16 +39,50 @@ static void dvsm_tally_open(const struct dvsm_heap *heap, uint32_t chunk, struct
 	}
 }
 
+/* "0-3,6" */
+static void dvsm_cpus_online(bool *online)
+{
+	char text[4096];
+	ssize_t length = dvsm_file_read("/sys/devices/system/cpu/online", text, sizeof(text)), i;
+	uint32_t number = 0, first = DVSM_HEAP_CPUS_MAX;
+
+	/* Without the file nothing is said to be offline. */
+	memset(online, length <= 0, DVSM_HEAP_CPUS_MAX * sizeof(*online));
+	for (i = 0; i < length; i++) {
+		if (text[i] >= '0' && text[i] <= '9') {
+			number = number * 10 + (uint32_t)(text[i] - '0');
+			if (i + 1 < length)
+				continue;
+		}
+		if (text[i] == '-') {
+			first = number;
+		} else {
+			for (first = first < number ? first : number;
+			     first <= number && first < DVSM_HEAP_CPUS_MAX; first++)
+				online[first] = true;
+			first = DVSM_HEAP_CPUS_MAX;
+			if (text[i] == '\n')
+				break;
+		}
+		number = 0;
+	}
+}
+
 static void dvsm_tally_stacks(const struct dvsm_heap *heap, struct dvsm_tally *tally)
 {
 	struct dvsm_stack *stack;
 	struct dvsm_place place;
-	uint32_t cpu, index, i;
+	uint32_t cpu, index, i, nr;
+	bool online[DVSM_HEAP_CPUS_MAX];
 
+	dvsm_cpus_online(online);
 	for (cpu = 0; cpu < heap->nr_cpus; cpu++) {
-		for (index = 1; index <= DVSM_CLASS_CACHED; index++)
-			tally->cached[index] += (uint32_t)atomic_load(
-				&dvsm_cpu_stack(heap, cpu, index)->head);
+		for (index = 1; index <= DVSM_CLASS_CACHED; index++) {
+			nr = (uint32_t)atomic_load(&dvsm_cpu_stack(heap, cpu, index)->head);
+			tally->cached[index] += nr;
+			if (!online[cpu])
+				tally->stranded += (uint64_t)nr * dvsm_heap_class(heap, index)->size;
+		}
 		stack = dvsm_cpu_stack(heap, cpu, DVSM_STACK_REMOTE);
 		for (i = 0; i < (uint32_t)atomic_load(&stack->head); i++)
 			if (dvsm_slab_place(heap, stack->blocks[i] - heap->base, &place))
@@ -114,12 +149,43 @@ int dvsm_heap_stats(struct dvsm_heap *heap, struct dvsm_heap_stats *stats)
 		answer.out_cached += tally.cached[class] * size;
 		answer.out_free += tally.free[class] * size;
 	}
+	answer.out_stranded = tally.stranded;
 	answer.out_deaths = atomic_load(&header->nr_deaths);
 	answer.out_recovered = atomic_load(&header->nr_recovered);
 	answer.out_discarded = atomic_load(&header->nr_discards) << DVSM_HEAP_CHUNK_SHIFT;
 	memset(stats, 0, stats->size);
 	*stats = answer;
 	return 0;
+}
+
+int dvsm_heap_stats_classes(struct dvsm_heap *heap, struct dvsm_heap_class_stats *classes,
+			    unsigned int nr)
+{
+	struct dvsm_tally tally;
+	uint32_t class;
+
+	dvsm_tally_count(heap, &tally);
+	for (class = 1; class <= DVSM_CLASS_LAST && class <= nr; class++)
+		classes[class - 1] = (struct dvsm_heap_class_stats){
+			.block_size = dvsm_heap_class(heap, class)->size,
+			.slabs = tally.slabs[class] * dvsm_heap_class(heap, class)->nr_pages
+				 << DVSM_HEAP_PAGE_SHIFT,
+			.live = dvsm_tally_live(&tally, class),
+			.cached = tally.cached[class],
+			.free = tally.free[class],
+		};
+	return (int)DVSM_CLASS_LAST;
+}
+
+int dvsm_heap_stats_nodes(struct dvsm_heap *heap, uint64_t *chunks, unsigned int nr)
+{
+	struct dvsm_tally tally;
+	uint32_t node;
+
+	dvsm_tally_count(heap, &tally);
+	for (node = 0; node < heap->nr_nodes && node < nr; node++)
+		chunks[node] = tally.chunks[node] << DVSM_HEAP_CHUNK_SHIFT;
+	return (int)heap->nr_nodes;
 }
 
 /* snprintf() into a buffer of our own: the heap may be the one that stdio allocates from. */
@@ -159,6 +225,9 @@ int dvsm_heap_print(struct dvsm_heap *heap, int fd)
 			   (unsigned long long)stats.out_cached >> 10,
 			   (unsigned long long)stats.out_free >> 10,
 			   (unsigned long long)stats.out_free_pages >> 10);
+	if (stats.out_stranded)
+		error = dvsm_print(fd, error, "%12llu KiB cached for CPUs that are offline\n",
+				   (unsigned long long)stats.out_stranded >> 10);
 	error = dvsm_print(fd, error, "%12llu KiB retained, %llu KiB given back so far\n",
 			   (unsigned long long)stats.out_retained >> 10,
 			   (unsigned long long)stats.out_discarded >> 10);

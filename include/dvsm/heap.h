@@ -221,8 +221,8 @@ DVSM_API long dvsm_heap_owner_free(struct dvsm_heap *heap, uint64_t owner);
  * dvsm_heap_trim - give free memory back.
  * @keep: bytes of it that may stay
  *
- * Empties the stacks of the CPUs that the calling thread may run on (it visits each of them), gives up empty
- * slabs, and gives back to the region the memory of free chunks.
+ * Empties the stacks of the CPUs that the calling thread can run on (it visits each of them, whatever its affinity,
+ * and comes back), gives up empty slabs, and gives back to the region the memory of free chunks.
  *
  * Return: bytes given back.
  */
@@ -239,6 +239,7 @@ DVSM_API size_t dvsm_heap_trim(struct dvsm_heap *heap, size_t keep);
  * @out_live: bytes of blocks that the program has
  * @out_live_blocks: how many
  * @out_cached: bytes of blocks that are ready in CPUs' stacks
+ * @out_stranded: bytes of @out_cached for CPUs that are offline: they wait until such a CPU comes back
  * @out_free: bytes of free blocks in slabs
  * @out_free_pages: bytes of open chunks that are in no slab
  * @out_huge: bytes of @out_live in blocks of whole chunks
@@ -255,6 +256,7 @@ struct dvsm_heap_stats {
 	uint64_t out_live;
 	uint64_t out_live_blocks;
 	uint64_t out_cached;
+	uint64_t out_stranded;
 	uint64_t out_free;
 	uint64_t out_free_pages;
 	uint64_t out_huge;
@@ -270,6 +272,39 @@ struct dvsm_heap_stats {
  * Return: 0; -EINVAL.
  */
 DVSM_API int dvsm_heap_stats(struct dvsm_heap *heap, struct dvsm_heap_stats *stats);
+
+/**
+ * struct dvsm_heap_class_stats - one size class.
+ *
+ * @block_size: bytes of a block
+ * @slabs: bytes of its slabs
+ * @live: blocks that the program has
+ * @cached: blocks in CPUs' stacks
+ * @free: free blocks in slabs
+ */
+struct dvsm_heap_class_stats {
+	uint64_t block_size;
+	uint64_t slabs;
+	uint64_t live;
+	uint64_t cached;
+	uint64_t free;
+};
+
+/**
+ * dvsm_heap_stats_classes - the same for each size class, smallest first.
+ * @classes: room for @nr of them
+ *
+ * Return: how many there are, of which no more than @nr were written.
+ */
+DVSM_API int dvsm_heap_stats_classes(struct dvsm_heap *heap, struct dvsm_heap_class_stats *classes,
+				     unsigned int nr);
+
+/**
+ * dvsm_heap_stats_nodes - bytes of chunks in use on each node, as far as the heap asked for them there.
+ *
+ * Return: how many nodes there are, of which no more than @nr were written.
+ */
+DVSM_API int dvsm_heap_stats_nodes(struct dvsm_heap *heap, uint64_t *chunks, unsigned int nr);
 
 /** dvsm_heap_print - the same, by node and size class, for people; on descriptor @fd. Return: 0; -errno. */
 DVSM_API int dvsm_heap_print(struct dvsm_heap *heap, int fd);

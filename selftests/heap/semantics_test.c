@@ -347,6 +347,87 @@ TEST(memory_comes_back)
 	dvsm_heap_destroy(heap);
 }
 
+TEST(statistics_agree_with_each_other)
+{
+	struct dvsm_heap_class_stats classes[200], one;
+	struct dvsm_heap_stats stats = { .size = sizeof(stats) };
+	struct dvsm_heap *heap = heap_of(GIB);
+	uint64_t live = 0, nodes[64], chunks = 0, seed = 1;
+	void *blocks[2000];
+	int i, nr;
+
+	ASSERT_NE(NULL, heap);
+	for (i = 0; i < 2000; i++)
+		blocks[i] = dvsm_heap_malloc(heap, 1 + random_next(&seed) % 100000);
+	for (i = 0; i < 2000; i += 3)
+		dvsm_heap_free(heap, blocks[i]);
+	nr = dvsm_heap_stats_classes(heap, classes, 200);
+	ASSERT_LT(100, nr);
+	ASSERT_GT(200, nr);
+	ASSERT_EQ(0, dvsm_heap_stats(heap, &stats));
+	for (i = 0; i < nr; i++) {
+		ASSERT_TRUE(!i || classes[i].block_size > classes[i - 1].block_size);
+		EXPECT_LE((classes[i].live + classes[i].cached + classes[i].free) *
+			  classes[i].block_size, classes[i].slabs);
+		live += classes[i].live * classes[i].block_size;
+	}
+	EXPECT_EQ(stats.out_live, live);
+	EXPECT_EQ(2000 - 667, stats.out_live_blocks);
+	EXPECT_EQ(0, stats.out_stranded);
+	EXPECT_EQ(nr, dvsm_heap_stats_classes(heap, &one, 1));
+	EXPECT_EQ(16, one.block_size);
+	nr = dvsm_heap_stats_nodes(heap, nodes, 64);
+	ASSERT_LE(1, nr);
+	for (i = 0; i < nr; i++)
+		chunks += nodes[i];
+	EXPECT_EQ(stats.out_chunks, chunks);
+	dvsm_heap_destroy(heap);
+}
+
+static void run_on(int cpu)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+}
+
+TEST(trim_empties_stacks_of_cpus_that_the_thread_left)
+{
+	struct dvsm_heap_stats stats = { .size = sizeof(stats) };
+	struct dvsm_heap *heap = heap_of(GIB);
+	cpu_set_t all, after;
+	void *blocks[200];
+	int i, last = 0;
+
+	ASSERT_NE(NULL, heap);
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(all), &all));
+	if (CPU_COUNT(&all) < 2)
+		SKIP(return, "one CPU");
+	for (i = 0; i < CPU_SETSIZE; i++)
+		last = CPU_ISSET(i, &all) ? i : last;
+	run_on(last);
+	for (i = 0; i < 200; i++)
+		blocks[i] = dvsm_heap_malloc(heap, 64);
+	for (i = 0; i < 200; i++)
+		dvsm_heap_free(heap, blocks[i]);
+	for (i = 0; !CPU_ISSET(i, &all); i++)
+		;
+	run_on(i);
+	dvsm_heap_stats(heap, &stats);
+	EXPECT_LT(0, stats.out_cached);
+	dvsm_heap_trim(heap, 0);
+	dvsm_heap_stats(heap, &stats);
+	EXPECT_EQ(0, stats.out_cached);
+	EXPECT_EQ(0, stats.out_chunks);
+	sched_getaffinity(0, sizeof(after), &after);
+	EXPECT_EQ(1, CPU_COUNT(&after));
+	EXPECT_TRUE(CPU_ISSET(i, &after));
+	sched_setaffinity(0, sizeof(all), &all);
+	dvsm_heap_destroy(heap);
+}
+
 TEST(a_full_heap_says_ENOMEM_and_recovers)
 {
 	struct dvsm_heap *heap = heap_of(64 * MIB);
