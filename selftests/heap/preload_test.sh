@@ -60,6 +60,18 @@ print(subprocess.run([\"true\"]).returncode)
 "'
 same "awk with pipes" awk \
 	'awk "BEGIN { while (n++ < 50) { \"echo \" n | getline x; close(\"echo \" n); s += x } print s }"'
+same "sqlite3" sqlite3 'rm -f db; sqlite3 db "create table t(a integer primary key, b text); with recursive n(i) as (select 1 union all select i + 1 from n where i < 60000) insert into t select i, hex(i * 7919) from n; create index x on t(b); select count(*), sum(length(b)) from t where b > 4; pragma integrity_check"'
+same "redis-server that forks to save" redis-server '
+	rm -f dump.rdb socket
+	redis-server --port 0 --unixsocket socket --save "" --dir . >/dev/null 2>&1 & pid=$!
+	for i in $(seq 100); do redis-cli -s socket ping >/dev/null 2>&1 && break; sleep 0.1; done
+	seq 1 20000 | sed "s/.*/SET key:& value:&/" | redis-cli -s socket | sort | uniq -c
+	redis-cli -s socket bgsave >/dev/null
+	seq 1 2 20000 | sed "s/.*/DEL key:&/" | redis-cli -s socket | sort | uniq -c
+	redis-cli -s socket dbsize
+	redis-cli -s socket shutdown nosave; wait $pid'
+same "node" node 'node -e "let m = new Map(); for (let i = 0; i < 200000; i++) m.set(i, \"v\".repeat(i % 50)); let s = 0; for (let v of m.values()) s += v.length; console.log(s)"'
+same "gcc with C++" g++ 'printf "#include <map>\n#include <string>\n#include <iostream>\nint main() { std::map<std::string, int> m; for (int i = 0; i < 99999; i++) m[std::to_string(i)] = i; std::cout << m.size(); }" >b.cc && g++ -O1 -o b b.cc && ./b'
 same "tar and compression" tar 'tar cf - numbers | gzip -n | gunzip | tar xOf - | md5sum'
 
 echo "1..$number"
