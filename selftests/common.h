@@ -137,7 +137,9 @@ unsigned long cgroup_get(const struct cgroup *cgroup, const char *file);
 unsigned long cgroup_event(const struct cgroup *cgroup, const char *file, const char *event);
 bool cgroup_drains_to(const struct cgroup *cgroup, unsigned long bytes, unsigned int seconds);
 
-/* hog.c: a node without huge pages, and one with all of them again */
+/* hog.c: the hugetlb pool of a node; a node without huge pages, and one with all again */
+int pool_read(int node, unsigned long *nr);
+int pool_write(int node, unsigned long nr);
 unsigned long node_free_huge(int node);
 void node_heal(int node);
 

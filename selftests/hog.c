@@ -47,7 +47,7 @@ static void pool_path(int node, char *path, size_t size)
 }
 
 /* How many huge pages of a node are in the hugetlb pool. */
-static int pool_read(int node, unsigned long *nr)
+int pool_read(int node, unsigned long *nr)
 {
 	char path[128];
 
@@ -55,7 +55,8 @@ static int pool_read(int node, unsigned long *nr)
 	return read_number(path, nr);
 }
 
-static int pool_write(int node, unsigned long nr)
+/* It takes from what is free, or gives back. */
+int pool_write(int node, unsigned long nr)
 {
 	char path[128], text[32];
 

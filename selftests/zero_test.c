@@ -1,54 +1,76 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * No byte of somebody else's memory is ever seen. The machine's free memory is
- * filled with a pattern first. Debian's kernels must be booted with init_on_alloc=0,
- * or the page allocator hides what is missing here; the debug kernel need not.
+ * No byte of somebody else's memory is ever seen. Most of the machine's free memory
+ * is lent to the hugetlb pool, and what is left is filled with a pattern. Debian's
+ * kernels must be booted with init_on_alloc=0, or the page allocator hides what is
+ * missing here; the debug kernel need not.
  */
+#include <linux/mempolicy.h>
+#include <sys/syscall.h>
+
 #include "fixture.h"
+
+#define DIRT	0xdb
+#define LEFT	(448 * MIB)	/* of each node, beside the hugetlb pool */
+#define RESERVE	(48 * MIB)	/* of that, for all others */
+#define SMALL	(64 * MIB)	/* in small pages */
 
 FIXTURE(zero) {
 	int dev;
+	unsigned long pool[64];		/* what each node had in it, and one */
 };
 
-#define DIRT 0xdb
-
-/*
- * A child fills memory with dirt, in huge and in small pages, and ends. What it had
- * is what is allocated next.
- */
-static void dirty_free_memory(void)
+static void dirty(size_t length, int advice)
 {
-	static const struct { size_t length; int advice; } parts[] = {
-		{ 384 * MIB, MADV_HUGEPAGE }, { 96 * MIB, MADV_NOHUGEPAGE },
-	};
+	char *map = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (map == MAP_FAILED)
+		_exit(1);
+	madvise(map, length, advice);
+	memset(map, DIRT, length);
+}
+
+/* A child fills what is free on a node, in huge and in small pages, and ends. */
+static bool dirty_node(int node)
+{
+	unsigned long nodes = 1UL << node;
 	pid_t pid = child_start();
 
 	if (!pid) {
-		size_t i;
-
-		for (i = 0; i < ARRAY_SIZE(parts); i++) {
-			char *map = mmap(NULL, parts[i].length, PROT_READ | PROT_WRITE,
-					 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-			if (map == MAP_FAILED)
-				_exit(1);
-			madvise(map, parts[i].length, parts[i].advice);
-			memset(map, DIRT, parts[i].length);
-		}
+		if (syscall(SYS_set_mempolicy, MPOL_BIND, &nodes, 65UL) ||
+		    node_free(node) < 2 * RESERVE + SMALL)
+			_exit(1);
+		dirty((node_free(node) - RESERVE - SMALL) & ~(CHUNK - 1), MADV_HUGEPAGE);
+		dirty(SMALL, MADV_NOHUGEPAGE);
 		_exit(0);
 	}
-	if (child_wait(pid))
-		abort();
+	return !child_wait(pid);
 }
 
 FIXTURE_SETUP(zero)
 {
+	int node;
+
 	OPEN_DEVICE_OR_SKIP(self->dev);
-	dirty_free_memory();
+	for (node = 0; node < 64; node++) {
+		unsigned long nr;
+
+		if (!(node_mask() >> node & 1) || pool_read(node, &nr))
+			continue;
+		self->pool[node] = nr + 1;
+		if (node_free(node) > LEFT)
+			pool_write(node, nr + (node_free(node) - LEFT) / CHUNK);
+		ASSERT_TRUE(dirty_node(node));
+	}
 }
 
 FIXTURE_TEARDOWN_PARENT(zero)
 {
+	int node;
+
+	for (node = 0; node < 64; node++)
+		if (self->pool[node])
+			pool_write(node, self->pool[node] - 1);
 	EXPECT_NO_LEAK();
 }
 
