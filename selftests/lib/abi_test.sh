@@ -39,7 +39,8 @@ header_compiles()	# COMPILER LANGUAGE STANDARD HEADER
 declared()
 {
 	cat "$installed"/include/dvsm/*.h | tr '\n;' ' \n' | sed -n 's/.*DVSM_API//p' |
-		awk 'match($0, /dvsm_[a-z0-9_]+\(/) { print substr($0, RSTART, RLENGTH - 1) }' | sort -u
+		awk 'match($0, /dvsm_[a-z0-9_]+\(/) { print substr($0, RSTART, RLENGTH - 1); next }
+			$NF ~ /dvsm_/ { print $NF }' | sort -u
 }
 
 exported() { nm -D --defined-only "$lib/libdvsm.so" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort -u; }
@@ -83,7 +84,7 @@ documented()
 
 has_manual()
 {
-	declared | grep -E '^dvsm_(region|snapshot|info|backend|version)' | while read -r name; do
+	declared | grep -E '^dvsm_(region|snapshot|heap_[a-z_]*[a-z]$|info|backend|version)' | while read -r name; do
 		[ -s "$installed/share/man/man3/$name.3" ] || echo "no manual page for $name"
 	done
 }
@@ -116,7 +117,7 @@ installed=$work/prefix
 
 echo "TAP version 13"
 check "make_install_is_quiet_and_works" make -s -C "$top/libdvsm" O="$lib" PREFIX="$installed" install
-for header in dvsm/dvsm.h dvsm/base.h dvsm/region.h dvsm/snapshot.h dvsm/heap.h linux/dvsm.h; do
+for header in dvsm/dvsm.h dvsm/base.h dvsm/region.h dvsm/snapshot.h dvsm/heap.h dvsm/heap_inline.h linux/dvsm.h; do
 	[ -e "$installed/include/$header" ] || continue
 	for compiler in $CC; do
 		command -v "$compiler" >/dev/null || { skip "$header.$compiler" "no $compiler"; continue; }
