@@ -6,14 +6,14 @@
 #include "heap_fast.h"
 
 /* One comparison for sizes that are not small, and for a heap that is not made yet. */
-void *dvsm_malloc(size_t size)
+DVSM_HOT void *dvsm_malloc(size_t size)
 {
 	if (dvsm_unlikely(size >= dvsm_default_heap.fast.limit))
 		return dvsm_malloc_large(size, &dvsm_default_heap);
 	return dvsm_malloc_small(&dvsm_default_heap, size);
 }
 
-void dvsm_free(void *address)
+DVSM_HOT void dvsm_free(void *address)
 {
 	dvsm_free_fast(&dvsm_default_heap, address);
 }

@@ -7,6 +7,9 @@
 #include "heap_cpu.h"
 #include "heap_slab.h"
 
+/* Functions that are little more than a fast path: where they begin must not be luck. */
+#define DVSM_HOT		__attribute__((hot, aligned(64)))
+
 #define dvsm_likely(x)		__builtin_expect(!!(x), 1)
 #define dvsm_unlikely(x)	__builtin_expect(!!(x), 0)
 

@@ -44,7 +44,7 @@ static inline bool heap_is_ready(void)
 	return dvsm_default_heap.fast.limit;
 }
 
-EXPORT void *malloc(size_t size)
+EXPORT DVSM_HOT void *malloc(size_t size)
 {
 	if (dvsm_unlikely(size >= dvsm_default_heap.fast.limit)) {
 		if (!heap_is_ready() && !heap_first()) {
@@ -56,7 +56,7 @@ EXPORT void *malloc(size_t size)
 	return dvsm_malloc_small(&dvsm_default_heap, size);
 }
 
-EXPORT void free(void *address)
+EXPORT DVSM_HOT void free(void *address)
 {
 	dvsm_free_fast(&dvsm_default_heap, address);
 }
