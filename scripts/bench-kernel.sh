@@ -16,7 +16,7 @@ runs=("$@")
 [ $# -gt 0 ] || runs=(6.1 6.12 "6.1,init_on_alloc=0" "6.12,init_on_alloc=0")
 
 "$top/scripts/deps.sh" build vm
-make -s -C "$top" tests >&2
+make -s -C "$top/selftests" O="$top/build/selftests" "$bench" >&2
 mkdir -p "$out"
 read -r -a arguments <<<"${BENCH_ARGS-}"
 

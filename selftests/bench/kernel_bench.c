@@ -19,7 +19,8 @@
 size_t nr_touch_chunks = 64;
 size_t nr_large_chunks = 512;
 
-const struct measure * const measure_lists[] = { touch_measures, mapping_measures, NULL };
+const struct measure * const measure_lists[] = { touch_measures, mapping_measures,
+						 snapshot_measures, NULL };
 
 static struct row rows[NR_ROWS_MAX];
 static size_t nr_rows;

@@ -29,6 +29,7 @@
 #define MEMORY_SHMEM	(1U << 2)
 #define MEMORY_ANON	(1U << 3)
 #define MEMORY_HUGE	(1U << 4)	/* must take a fault for 2 MiB, not for 4 KiB */
+#define MEMORY_SNAPSHOT	(1U << 5)	/* has snapshots that share */
 #define MEMORY_SHARED	(MEMORY_DVSM | MEMORY_HUGETLB | MEMORY_SHMEM)
 
 /*
@@ -53,6 +54,22 @@ extern const size_t nr_memories;
 
 void *memory_map(const struct memory *memory, int fd, size_t size, bool populate);
 void memory_settle(void);
+bool memory_is_zeroed_by_allocator(void);	/* init_on_alloc */
+
+/* Resident memory, mapped. */
+struct resident {
+	const struct memory *memory;
+	size_t size;
+	int fd;
+	char *map;
+};
+
+int resident_make(struct resident *resident, const struct memory *memory, size_t size);
+int resident_end(struct resident *resident);
+
+/* Every page once, because the kernel may map few of them at a fault. */
+void chunk_touch(volatile char *chunk, bool write);
+void resident_touch(struct resident *resident);	/* writes to all of it */
 
 /* Values of one measure on one memory, in ticks of the clock. */
 struct samples {
@@ -68,11 +85,16 @@ struct measure {
 	unsigned int kinds;			/* MEMORY_ bits it is for */
 	size_t zeroed;				/* bytes that one sample must zero */
 	int (*run)(const struct memory *memory, struct samples *samples);
+	size_t allocated;			/* bytes of one sample that only the page
+						 * allocator zeroes, and only where it
+						 * zeroes everything
+						 */
 };
 
 /* Each ends with an element that has no name. */
 extern const struct measure touch_measures[];		/* kernel_touch.c */
 extern const struct measure mapping_measures[];		/* kernel_mapping.c */
+extern const struct measure snapshot_measures[];	/* kernel_snapshot.c */
 extern const struct measure * const measure_lists[];	/* all of them; ends with NULL */
 
 /* kernel_clock.c */

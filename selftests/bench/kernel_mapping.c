@@ -9,56 +9,8 @@
 
 #include "kernel_bench.h"
 
-#define NR_FORKS	15
-#define NR_UNMAPS	3
-
-/* Resident memory, mapped. */
-struct resident {
-	const struct memory *memory;
-	size_t size;
-	int fd;
-	char *map;
-};
-
-static int resident_make(struct resident *resident, const struct memory *memory, size_t size)
-{
-	int ret = 0;
-
-	resident->memory = memory;
-	resident->size = size;
-	if (memory->prepare)
-		ret = memory->prepare(size);
-	if (!ret && memory->acquire)
-		ret = memory->acquire(size);
-	if (ret)
-		return ret;
-	resident->fd = memory->open(size);
-	if (resident->fd < -1)
-		return resident->fd;
-	resident->map = memory_map(memory, resident->fd, size, true);
-	return resident->map == MAP_FAILED ? -errno : 0;
-}
-
-static int resident_end(struct resident *resident)
-{
-	munmap(resident->map, resident->size);
-	if (resident->fd >= 0)
-		close(resident->fd);
-	return resident->memory->release ? resident->memory->release() : 0;
-}
-
-/* Every page once, because the kernel may map few of them at a fault. */
-static void touch(volatile char *chunk, bool write)
-{
-	size_t i;
-
-	for (i = 0; i < CHUNK; i += PAGE) {
-		if (write)
-			chunk[i] = 1;
-		else
-			(void)chunk[i];
-	}
-}
+#define NR_FORKS	3
+#define NR_UNMAPS	2
 
 static int second_mapping(const struct memory *memory, struct samples *samples, bool write)
 {
@@ -73,20 +25,20 @@ static int second_mapping(const struct memory *memory, struct samples *samples, 
 		return ret;
 	/* What MAP_POPULATE has mapped may yet take a fault to be written. */
 	for (i = 0; i < nr_touch_chunks; i++)
-		touch(resident.map + i * CHUNK, true);
+		chunk_touch(resident.map + i * CHUNK, true);
 	clock_wait_tick();
 	start = clock_read();
-	touch(resident.map, write);
+	chunk_touch(resident.map, write);
 	overhead = clock_read() - start;
 	map = memory_map(memory, resident.fd, resident.size, false);
 	if (map == MAP_FAILED)
 		return -errno;
 	/* The first one also makes page tables for all. */
-	touch(map, write);
+	chunk_touch(map, write);
 	for (i = 1; i < nr_touch_chunks; i++) {
 		clock_wait_tick();
 		start = clock_read();
-		touch(map + i * CHUNK, write);
+		chunk_touch(map + i * CHUNK, write);
 		samples_add(samples, (double)(clock_read() - start) - overhead);
 	}
 	munmap(map, resident.size);
@@ -114,15 +66,15 @@ static int populated_write(const struct memory *memory, struct samples *samples)
 	ret = resident_make(&resident, memory, nr_touch_chunks * CHUNK);
 	if (ret)
 		return ret;
-	touch(resident.map, true);
+	chunk_touch(resident.map, true);
 	clock_wait_tick();
 	start = clock_read();
-	touch(resident.map, true);
+	chunk_touch(resident.map, true);
 	overhead = clock_read() - start;
 	for (i = 1; i < nr_touch_chunks; i++) {
 		clock_wait_tick();
 		start = clock_read();
-		touch(resident.map + i * CHUNK, true);
+		chunk_touch(resident.map + i * CHUNK, true);
 		samples_add(samples, (double)(clock_read() - start) - overhead);
 	}
 	return resident_end(&resident);
@@ -160,8 +112,11 @@ static int fork_mapping(const struct memory *memory, struct samples *samples)
 	ret = resident_make(&resident, memory, nr_large_chunks * CHUNK);
 	if (ret)
 		return ret;
-	for (i = 0; i < NR_FORKS; i++)
+	for (i = 0; i < NR_FORKS; i++) {
+		/* The fork before has left pages read-only: less work for the next one. */
+		resident_touch(&resident);
 		samples_add(samples, fork_time() - without);
+	}
 	return resident_end(&resident);
 }
 
@@ -212,13 +167,13 @@ static int unmap_and_free(const struct memory *memory, struct samples *samples)
 
 const struct measure mapping_measures[] = {
 	{ "second-read", "2 MiB that are resident, read through another mapping",
-	  MEMORY_SHARED, 0, second_read },
+	  MEMORY_SHARED, .run = second_read },
 	{ "second-write", "2 MiB that are resident, written through another mapping",
-	  MEMORY_SHARED, 0, second_write },
+	  MEMORY_SHARED, .run = second_write },
 	{ "populated-write", "2 MiB that MAP_POPULATE has mapped, written the first time",
-	  MEMORY_SHARED, 0, populated_write },
-	{ "fork", "what a large resident mapping adds to fork(), in all", ~0U, 0, fork_mapping },
-	{ "unmap", "munmap, memory stays, for each 2 MiB", MEMORY_SHARED, 0, unmap },
-	{ "free", "munmap and close of the last user, for each 2 MiB", ~0U, 0, unmap_and_free },
+	  MEMORY_SHARED, .run = populated_write },
+	{ "fork", "what a large resident mapping adds to fork(), in all", ~0U, .run = fork_mapping },
+	{ "unmap", "munmap, memory stays, for each 2 MiB", MEMORY_SHARED, .run = unmap },
+	{ "free", "munmap and close of the last user, for each 2 MiB", ~0U, .run = unmap_and_free },
 	{ NULL },
 };

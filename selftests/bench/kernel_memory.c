@@ -71,6 +71,22 @@ void memory_settle(void)
 	usleep(100000);
 }
 
+/* hugetlb's pages are zeroed when they are used; in its pool only if all pages are. */
+bool memory_is_zeroed_by_allocator(void)
+{
+	const unsigned int nr = 8;
+	static int known = -1;
+
+	if (known < 0) {
+		uint64_t start = clock_read();
+
+		pool_set(nr * CHUNK);
+		known = clock_read() - start > nr / 2 * clock_zeroing();
+		pool_empty();
+	}
+	return known;
+}
+
 static int hugetlb_open(size_t size)
 {
 	int fd = memfd_create("bench", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
@@ -184,9 +200,56 @@ void *memory_map(const struct memory *memory, int fd, size_t size, bool populate
 		    fd, 0);
 }
 
+int resident_make(struct resident *resident, const struct memory *memory, size_t size)
+{
+	int ret = 0;
+
+	resident->memory = memory;
+	resident->size = size;
+	if (memory->prepare)
+		ret = memory->prepare(size);
+	if (!ret && memory->acquire)
+		ret = memory->acquire(size);
+	if (ret)
+		return ret;
+	resident->fd = memory->open(size);
+	if (resident->fd < -1)
+		return resident->fd;
+	resident->map = memory_map(memory, resident->fd, size, true);
+	return resident->map == MAP_FAILED ? -errno : 0;
+}
+
+int resident_end(struct resident *resident)
+{
+	munmap(resident->map, resident->size);
+	if (resident->fd >= 0)
+		close(resident->fd);
+	return resident->memory->release ? resident->memory->release() : 0;
+}
+
+void chunk_touch(volatile char *chunk, bool write)
+{
+	size_t i;
+
+	for (i = 0; i < CHUNK; i += PAGE) {
+		if (write)
+			chunk[i] = 1;
+		else
+			(void)chunk[i];
+	}
+}
+
+void resident_touch(struct resident *resident)
+{
+	size_t i;
+
+	for (i = 0; i < resident->size; i += CHUNK)
+		chunk_touch(resident->map + i, true);
+}
+
 const struct memory memories[] = {
-	{ "dvsm-region", "dvsm, region", MEMORY_DVSM | MEMORY_HUGE, .open = dvsm_open_region,
-	  .populate = dvsm_populate },
+	{ "dvsm-region", "dvsm, region", MEMORY_DVSM | MEMORY_SNAPSHOT | MEMORY_HUGE,
+	  .open = dvsm_open_region, .populate = dvsm_populate },
 	{ "dvsm-implicit", "dvsm, mmap of the device", MEMORY_DVSM | MEMORY_HUGE, .open = dvsm_open },
 	{ "hugetlb", "hugetlb, pool filled before", MEMORY_HUGETLB | MEMORY_HUGE, .prepare = pool_fill,
 	  .open = hugetlb_open },

@@ -28,6 +28,11 @@ static const struct bar bars[] = {
 	{ "map-populate", "dvsm-region", "map-populate", "shmem-thp", 1 },
 	{ "map-populate", "dvsm-implicit", "map-populate", "shmem-thp", 1 },
 	{ "command-populate", "dvsm-region", "map-populate", "shmem-thp", 1 },
+	{ "snapshot-take", "dvsm-region", "fork", "anon-4k", 1 / 20. },
+	{ "snapshot-take", "dvsm-region", "fork", "anon-thp", 1.5 },
+	{ "snapshot-take-4t", "dvsm-region", "snapshot-take-1t", "dvsm-region", 1.05 },
+	{ "snapshot-write", "dvsm-region", "copy", "anon-thp", 1.05 },
+	{ "snapshot-own-write", "dvsm-region", "copy", "anon-thp", 1.05 },
 };
 
 struct runs {
@@ -95,7 +100,8 @@ static void table(FILE *file, const struct measure *measure, const struct runs *
 	if (!begun)
 		return;
 	fprintf(file, "\n%s%s\n  %-27s", measure->title,
-		measure->zeroed ? ", beside one zeroing" : "", "");
+		measure->zeroed ? ", beside one zeroing" :
+		measure->allocated ? ", beside the page allocator's zeroing" : "", "");
 	for (r = 0; r < runs->nr; r++)
 		fprintf(file, " %18s", runs->name[r]);
 	fprintf(file, "\n");

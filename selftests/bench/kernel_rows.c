@@ -52,6 +52,8 @@ void row_make(struct row *row, const char *run, const struct measure *measure,
 		.p90 = quantile(samples, 0.9),
 	};
 	row->beside = row->mean - clock_zeroing() * measure->zeroed / CHUNK;
+	if (measure->allocated && memory_is_zeroed_by_allocator())
+		row->beside -= clock_zeroing() * measure->allocated / CHUNK;
 	snprintf(row->run, sizeof(row->run), "%s", run);
 	snprintf(row->measure, sizeof(row->measure), "%s", measure->name);
 	snprintf(row->memory, sizeof(row->memory), "%s", memory->name);

@@ -9,24 +9,17 @@
 
 #include "kernel_bench.h"
 
-/* One write to each page of the chunk; where it is huge only the first faults. */
-static void touch(volatile char *chunk)
-{
-	size_t i;
-
-	for (i = 0; i < CHUNK; i += PAGE)
-		chunk[i] = 1;
-}
+#define NR_POPULATES	1	/* of a large region: as good as many chunks */
 
 /* The same writes where everything is mapped: not part of any fault. */
 static double touch_overhead(volatile char *chunk)
 {
 	uint64_t start;
 
-	touch(chunk);
+	chunk_touch(chunk, true);
 	clock_wait_tick();
 	start = clock_read();
-	touch(chunk);
+	chunk_touch(chunk, true);
 	return clock_read() - start;
 }
 
@@ -65,12 +58,12 @@ static int first_touch_round(const struct memory *memory, struct samples *sample
 		return -errno;
 	faults = faults_taken();
 	/* The first one also makes page tables for all. */
-	touch(map);
+	chunk_touch(map, true);
 	overhead = touch_overhead(map);
 	for (i = 1; i < nr_touch_chunks; i++) {
 		clock_wait_tick();
 		start = clock_read();
-		touch(map + i * CHUNK);
+		chunk_touch(map + i * CHUNK, true);
 		if (samples)
 			samples_add(samples, (double)(clock_read() - start) - overhead +
 					     acquired / nr_touch_chunks);
@@ -124,7 +117,7 @@ static int map_populate(const struct memory *memory, struct samples *samples)
 {
 	int ret = 0, i;
 
-	for (i = 0; i < 2 && !ret; i++)
+	for (i = 0; i < NR_POPULATES && !ret; i++)
 		ret = map_populate_round(memory, samples);
 	return ret;
 }
@@ -149,15 +142,16 @@ static int command_populate(const struct memory *memory, struct samples *samples
 
 	if (!memory->populate)
 		return -EOPNOTSUPP;
-	for (i = 0; i < 2 && !ret; i++)
+	for (i = 0; i < NR_POPULATES && !ret; i++)
 		ret = command_populate_round(memory, samples);
 	return ret;
 }
 
 const struct measure touch_measures[] = {
-	{ "first-touch", "first touch of 2 MiB", ~0U, CHUNK, first_touch },
-	{ "map-populate", "open, mmap and MAP_POPULATE, for each 2 MiB", ~0U, CHUNK, map_populate },
-	{ "command-populate", "populate by command, not mapped, for each 2 MiB", MEMORY_DVSM, CHUNK,
-	  command_populate },
+	{ "first-touch", "first touch of 2 MiB", ~0U, .zeroed = CHUNK, .run = first_touch },
+	{ "map-populate", "open, mmap and MAP_POPULATE, for each 2 MiB", ~0U, .zeroed = CHUNK,
+	  .run = map_populate },
+	{ "command-populate", "populate by command, not mapped, for each 2 MiB", MEMORY_DVSM,
+	  .zeroed = CHUNK, .run = command_populate },
 	{ NULL },
 };

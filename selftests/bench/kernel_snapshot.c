@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Measures of snapshots, beside fork(), which is what anonymous memory has instead.
+ *
+ * Snapshots here copy 2 MiB at a write.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <linux/dvsm.h>
+
+#include "kernel_bench.h"
+
+#define NR_TAKES		3
+#define NR_DIFFS		3
+#define NR_DIVERGED		100
+#define SPARSE_LENGTH		(1UL << 40)
+
+static int snapshot_take(const struct resident *resident)
+{
+	struct dvsm_snapshot_take arg = { .size = sizeof(arg), .label = "bench" };
+	int fd = ioctl(resident->fd, DVSM_IOC_SNAPSHOT_TAKE, &arg);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* The first byte of every @step. Undoes what the last snapshot has left, and maps for writing. */
+static void write_each(struct resident *resident, size_t step)
+{
+	size_t i;
+
+	for (i = 0; i < resident->size; i += step)
+		((volatile char *)resident->map)[i]++;
+}
+
+static int take_each(struct resident *resident, size_t step, struct samples *samples)
+{
+	int i;
+
+	for (i = 0; i < NR_TAKES; i++) {
+		uint64_t start;
+		int fd;
+
+		write_each(resident, step);
+		usleep(10000);
+		clock_wait_tick();
+		start = clock_read();
+		fd = snapshot_take(resident);
+		samples_add(samples, clock_read() - start);
+		if (fd < 0)
+			return fd;
+		close(fd);
+	}
+	return 0;
+}
+
+static int take(const struct memory *memory, struct samples *samples)
+{
+	struct resident resident;
+	int ret = resident_make(&resident, memory, nr_large_chunks * CHUNK);
+
+	if (ret)
+		return ret;
+	ret = take_each(&resident, CHUNK, samples);
+	return ret ? ret : resident_end(&resident);
+}
+
+/* The same number of chunks, evenly in a region of @length. */
+static int take_sparse_of(const struct memory *memory, struct samples *samples, size_t length)
+{
+	struct resident resident = { .memory = memory, .size = length };
+	int ret;
+
+	resident.fd = memory->open(length);
+	if (resident.fd < 0)
+		return resident.fd;
+	resident.map = memory_map(memory, resident.fd, length, false);
+	if (resident.map == MAP_FAILED)
+		return -errno;
+	ret = take_each(&resident, length / nr_large_chunks, samples);
+	return ret ? ret : resident_end(&resident);
+}
+
+static int take_sparse(const struct memory *memory, struct samples *samples)
+{
+	return take_sparse_of(memory, samples, SPARSE_LENGTH);
+}
+
+static int take_sparser(const struct memory *memory, struct samples *samples)
+{
+	return take_sparse_of(memory, samples, 4 * SPARSE_LENGTH);
+}
+
+/* Who else reads the memory: a snapshot or, where there are none, a child. */
+struct sharer {
+	int fd;
+	pid_t child;
+};
+
+static int sharer_begin(struct sharer *sharer, const struct resident *resident)
+{
+	*sharer = (struct sharer) { .fd = -1 };
+	if (resident->memory->kind & MEMORY_SNAPSHOT) {
+		sharer->fd = snapshot_take(resident);
+		return sharer->fd < 0 ? sharer->fd : 0;
+	}
+	sharer->child = fork();
+	if (sharer->child < 0)
+		return -errno;
+	while (!sharer->child)
+		pause();
+	usleep(10000);
+	return 0;
+}
+
+static void sharer_end(struct sharer *sharer)
+{
+	if (sharer->fd >= 0)
+		close(sharer->fd);
+	if (sharer->child) {
+		kill(sharer->child, SIGKILL);
+		waitpid(sharer->child, NULL, 0);
+	}
+}
+
+/* Sum of a field of the mapping at @map, in bytes. */
+static size_t smaps_bytes(const void *map, const char *field)
+{
+	FILE *file = fopen("/proc/self/smaps", "re");
+	size_t length = strlen(field), bytes = 0;
+	bool here = false;
+	char line[256];
+
+	while (file && fgets(line, sizeof(line), file)) {
+		unsigned long start, end;
+
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = start <= (uintptr_t)map && (uintptr_t)map < end;
+		else if (here && !strncmp(line, field, length) && line[length] == ':')
+			bytes += strtoul(line + length + 1, NULL, 10) << 10;
+	}
+	if (file)
+		fclose(file);
+	return bytes;
+}
+
+/* Whether all that is mapped is mapped 2 MiB at a time. */
+static bool is_mapped_huge(const void *map, size_t size)
+{
+	size_t rss = smaps_bytes(map, "Rss");
+
+	return rss == size && rss == smaps_bytes(map, "FilePmdMapped");
+}
+
+/*
+ * First writes through @map, which must not be mapped by smaller pages for it.
+ * The first chunk only warms up.
+ */
+static int write_shared(const struct resident *resident, char *map, struct samples *samples)
+{
+	uint64_t start, overhead;
+	size_t i;
+
+	chunk_touch(map, true);
+	clock_wait_tick();
+	start = clock_read();
+	chunk_touch(map, true);
+	overhead = clock_read() - start;
+	for (i = 1; i < resident->size / CHUNK; i++) {
+		clock_wait_tick();
+		start = clock_read();
+		chunk_touch(map + i * CHUNK, true);
+		samples_add(samples, (double)(clock_read() - start) - overhead);
+	}
+	if ((resident->memory->kind & MEMORY_SNAPSHOT) && !is_mapped_huge(map, resident->size)) {
+		fprintf(stderr, "%s: not all in 2 MiB mappings after writes\n", resident->memory->name);
+		return -EIO;
+	}
+	return 0;
+}
+
+static int write_after(const struct memory *memory, struct samples *samples)
+{
+	struct resident resident;
+	struct sharer sharer;
+	int ret = resident_make(&resident, memory, nr_touch_chunks * CHUNK);
+
+	if (ret)
+		return ret;
+	resident_touch(&resident);
+	ret = sharer_begin(&sharer, &resident);
+	if (ret)
+		return ret;
+	ret = write_shared(&resident, resident.map, samples);
+	sharer_end(&sharer);
+	return ret ? ret : resident_end(&resident);
+}
+
+/* The snapshot is written to, not what it was taken from. */
+static int write_inside(const struct memory *memory, struct samples *samples)
+{
+	struct resident resident;
+	struct sharer sharer;
+	char *map;
+	int ret = resident_make(&resident, memory, nr_touch_chunks * CHUNK);
+
+	if (ret)
+		return ret;
+	resident_touch(&resident);
+	ret = sharer_begin(&sharer, &resident);
+	if (ret)
+		return ret;
+	map = memory_map(memory, sharer.fd, resident.size, false);
+	if (map == MAP_FAILED)
+		return -errno;
+	ret = write_shared(&resident, map, samples);
+	munmap(map, resident.size);
+	sharer_end(&sharer);
+	return ret ? ret : resident_end(&resident);
+}
+
+/* One page of each chunk. */
+static int write_page_after(const struct memory *memory, struct samples *samples)
+{
+	struct resident resident;
+	struct sharer sharer;
+	uint64_t start;
+	size_t i;
+	int ret = resident_make(&resident, memory, nr_touch_chunks * CHUNK);
+
+	if (ret)
+		return ret;
+	resident_touch(&resident);
+	ret = sharer_begin(&sharer, &resident);
+	if (ret)
+		return ret;
+	for (i = 0; i < nr_touch_chunks; i++) {
+		volatile char *byte = resident.map + i * CHUNK + PAGE;
+
+		clock_wait_tick();
+		start = clock_read();
+		*byte = 1;
+		samples_add(samples, clock_read() - start);
+	}
+	sharer_end(&sharer);
+	return resident_end(&resident);
+}
+
+/* Copying without anything else: how the kernel copies pages, all at once. */
+static int copy(const struct memory *memory, struct samples *samples)
+{
+	struct resident resident;
+	size_t i;
+	int ret = resident_make(&resident, memory, nr_touch_chunks * CHUNK);
+
+	if (ret)
+		return ret;
+	resident_touch(&resident);
+	for (i = 1; i < nr_touch_chunks; i++) {
+		const char *source = resident.map + (i - 1) * CHUNK;
+		char *target = resident.map + i * CHUNK;
+		size_t words = CHUNK / sizeof(uint64_t);
+		uint64_t start;
+
+		clock_wait_tick();
+		start = clock_read();
+		asm volatile("rep movsq" : "+S" (source), "+D" (target), "+c" (words) : : "memory");
+		samples_add(samples, clock_read() - start);
+	}
+	return resident_end(&resident);
+}
+
+static int diff_all(int fd, int other)
+{
+	struct dvsm_range ranges[64];
+	struct dvsm_region_diff arg = {
+		.size = sizeof(arg),
+		.ranges = (uintptr_t)ranges,
+		.nr_ranges = ARRAY_SIZE(ranges),
+		.other = other,
+	};
+	int nr = 0;
+
+	do {
+		arg.length = 0;
+		if (ioctl(fd, DVSM_IOC_REGION_DIFF, &arg))
+			return -errno;
+		nr += arg.out_nr_ranges;
+		arg.offset = arg.out_next;
+	} while (arg.offset < nr_large_chunks * CHUNK);
+	return nr;
+}
+
+/* The whole difference, of a region of which @nr_diverged chunks were written. */
+static int diff_of(const struct memory *memory, struct samples *samples, size_t nr_diverged)
+{
+	struct resident resident;
+	struct sharer sharer;
+	size_t i;
+	int ret = resident_make(&resident, memory, nr_large_chunks * CHUNK);
+
+	if (ret)
+		return ret;
+	write_each(&resident, CHUNK);
+	ret = sharer_begin(&sharer, &resident);
+	if (ret)
+		return ret;
+	/* Not adjacent: each is a range of its own. */
+	for (i = 0; i < nr_diverged; i++)
+		resident.map[2 * i * CHUNK]++;
+	for (i = 0; i < NR_DIFFS; i++) {
+		uint64_t start;
+		int nr;
+
+		clock_wait_tick();
+		start = clock_read();
+		nr = diff_all(resident.fd, sharer.fd);
+		samples_add(samples, clock_read() - start);
+		if (nr != nr_diverged)
+			return nr < 0 ? nr : -EIO;
+	}
+	sharer_end(&sharer);
+	return resident_end(&resident);
+}
+
+static int diff_none(const struct memory *memory, struct samples *samples)
+{
+	return diff_of(memory, samples, 0);
+}
+
+static int diff_some(const struct memory *memory, struct samples *samples)
+{
+	return diff_of(memory, samples,
+		       NR_DIVERGED < nr_large_chunks / 2 ? NR_DIVERGED : nr_large_chunks / 2);
+}
+
+#define MEMORY_COPIED	(MEMORY_SNAPSHOT | MEMORY_ANON)
+
+const struct measure snapshot_measures[] = {
+	{ "snapshot-take", "snapshot of a large resident region (beside fork() above)",
+	  MEMORY_SNAPSHOT, .run = take },
+	{ "snapshot-take-1t", "snapshot of a region of 1 TiB with the same number of chunks",
+	  MEMORY_SNAPSHOT, .run = take_sparse },
+	{ "snapshot-take-4t", "snapshot of a region of 4 TiB with the same number of chunks",
+	  MEMORY_SNAPSHOT, .run = take_sparser },
+	{ "copy", "copying 2 MiB and nothing else", MEMORY_ANON, .run = copy },
+	{ "snapshot-write", "first write to each page of 2 MiB after a snapshot or fork()",
+	  MEMORY_COPIED, .run = write_after, .allocated = CHUNK },
+	{ "snapshot-own-write", "the same, written in the snapshot",
+	  MEMORY_SNAPSHOT, .run = write_inside, .allocated = CHUNK },
+	/* Snapshots that copy 4 KiB belong here too. */
+	{ "snapshot-write-4k", "first write to a page after fork()",
+	  MEMORY_ANON, .run = write_page_after, .allocated = PAGE },
+	{ "diff-none", "diff of a large region without differences", MEMORY_SNAPSHOT, .run = diff_none },
+	{ "diff-100", "diff of a large region with 100 chunks of difference", MEMORY_SNAPSHOT,
+	  .run = diff_some },
+	{ NULL },
+};
