@@ -128,18 +128,16 @@ struct folio *dvsm_content_peek(struct dvsm_region *region, pgoff_t index)
  */
 u64 dvsm_content_next_chunk(struct dvsm_region *region, u64 chunk)
 {
-	unsigned long linked = chunk;
+	unsigned long linked = chunk, last = ULONG_MAX;
 	pgoff_t own;
 
 	/* Most chunks that are asked for are there, and the next one after them. */
 	if (xa_load(&region->links, chunk))
 		return chunk;
 	own = dvsm_store_next(region, chunk << DVSM_CHUNK_ORDER);
-	if (!xa_find(&region->links, &linked, ULONG_MAX, XA_PRESENT))
-		linked = ULONG_MAX;
-	if (own >= region->nr_pages)
-		return linked;
-	return min_t(u64, dvsm_page_chunk(own), linked);
+	if (own < region->nr_pages)
+		last = dvsm_page_chunk(own);
+	return xa_find(&region->links, &linked, last, XA_PRESENT) ? linked : last;
 }
 
 struct dvsm_content_walk {

@@ -9,7 +9,7 @@
  *      anything up.
  *   2. Every chunk is marked shared, and every folio is locked once: faults that
  *      had looked up before are mapped now.
- *   3. The range is unmapped: whoever writes next faults, and waits for 1.
+ *   3. What is shared is unmapped: whoever writes next faults, and waits for 1.
  *   4. Only then references are looked at. One that is left is somebody's who
  *      may write past the page tables; he can have got it before 3 only. His
  *      chunks are copied.
@@ -121,6 +121,26 @@ static int dvsm_take_check(struct dvsm_region *snapshot, u64 chunk)
 	return dvsm_take_copy(snapshot, store, chunk);
 }
 
+/*
+ * What the snapshot shares, and no more: nothing else is mapped for writing without
+ * a fault, and the page tables between far chunks would cost more than the chunks.
+ */
+static void dvsm_take_unmap(struct dvsm_region *parent, struct dvsm_region *snapshot)
+{
+	struct dvsm_link *link;
+	u64 first = 0, end = 0;
+	unsigned long chunk;
+
+	xa_for_each(&snapshot->links, chunk, link) {
+		if (chunk != end) {
+			dvsm_unmap_chunks(parent, first, end);
+			first = chunk;
+		}
+		end = chunk + 1;
+	}
+	dvsm_unmap_chunks(parent, first, end);
+}
+
 static int dvsm_take_share(struct dvsm_region *parent, struct dvsm_region *snapshot, u64 first,
 			   u64 end)
 {
@@ -137,7 +157,7 @@ static int dvsm_take_share(struct dvsm_region *parent, struct dvsm_region *snaps
 	}
 	if (ret)
 		return ret;
-	dvsm_unmap_chunks(parent, first, end);
+	dvsm_take_unmap(parent, snapshot);
 	xa_for_each(&snapshot->links, at, link) {
 		ret = dvsm_take_check(snapshot, at);
 		if (!ret && dvsm_is_interrupted())

@@ -118,6 +118,25 @@ static void dvsm_folio_zero(struct folio *folio)
 		clear_highpage(folio_page(folio, i));
 }
 
+/* In one piece too: 512 calls for 4 KiB are a twentieth of what a chunk's copy costs. */
+static void dvsm_pages_copy(struct page *dst, struct page *src, unsigned long nr_pages)
+{
+	unsigned long i;
+
+#ifdef CONFIG_X86_64
+	if (boot_cpu_has(X86_FEATURE_REP_GOOD)) {
+		void *to = page_address(dst), *from = page_address(src);
+		size_t nr_words = nr_pages << (PAGE_SHIFT - 3);
+
+		asm volatile("rep movsq"
+			     : "+D" (to), "+S" (from), "+c" (nr_words) : : "memory");
+		return;
+	}
+#endif
+	for (i = 0; i < nr_pages; i++)
+		copy_highpage(nth_page(dst, i), nth_page(src, i));
+}
+
 /* One attempt at one order. Returns the folio, locked and with a reference. */
 static struct folio *dvsm_store_add(struct dvsm_region *region, pgoff_t index, unsigned int order,
 				    const struct dvsm_placing *placing)
@@ -152,6 +171,14 @@ err_uncharge:
 	return ERR_PTR(ret);
 }
 
+/* Looks no further than it must: a search to the region's end costs more than the rest. */
+static bool dvsm_store_is_hole(struct dvsm_region *region, pgoff_t start, pgoff_t end)
+{
+	unsigned long at = start;
+
+	return !xa_find(&region->inode->i_mapping->i_pages, &at, end - 1, XA_PRESENT);
+}
+
 /* The largest order of a folio around @index that no other folio is in the way of. */
 static unsigned int dvsm_store_order_free(struct dvsm_region *region, pgoff_t index)
 {
@@ -160,7 +187,7 @@ static unsigned int dvsm_store_order_free(struct dvsm_region *region, pgoff_t in
 	while (order) {
 		pgoff_t start = dvsm_block_start(index, order);
 
-		if (dvsm_store_next(region, start) >= start + (1UL << order))
+		if (dvsm_store_is_hole(region, start, start + (1UL << order)))
 			break;
 		order = dvsm_order_below(order);
 	}
@@ -491,9 +518,9 @@ static int dvsm_folio_copy_to(struct dvsm_copy *copy, struct folio *src)
 		if (IS_ERR(dst))
 			return PTR_ERR(dst) == -EDQUOT ? -ENOMEM : PTR_ERR(dst);
 		stop = min_t(pgoff_t, end, dst->index + folio_nr_pages(dst));
-		for (; index < stop; index++)
-			copy_highpage(folio_page(dst, index - dst->index),
-				      folio_page(src, index - src->index));
+		dvsm_pages_copy(folio_page(dst, index - dst->index),
+				folio_page(src, index - src->index), stop - index);
+		index = stop;
 		if (copy->written || folio_test_checked(src))
 			dvsm_folio_mark_written(dst);
 		folio_unlock(dst);
