@@ -23,24 +23,24 @@ for group; do
 	done
 done
 
-# kernel.sh asks apt for the newest kernels, so apt must have its lists even where nothing is to be installed.
+# kernel.sh asks apt for the newest kernels, and needs its lists even where nothing is to be installed.
 lists=yes
 [ -n "$(apt-cache policy linux-image-6.12-amd64 2>/dev/null)" ] || lists=
-[ ${#missing[@]} -gt 0 ] || [ -z "$lists" ] || exit 0
 
 if [ "$(id -u)" -ne 0 ]; then
-	[ ${#missing[@]} -eq 0 ] || echo "deps.sh: missing packages, install them as root: apt-get install ${missing[*]}" >&2
-	[ -n "$lists" ] || echo "deps.sh: apt has no package lists, run as root: apt-get update" >&2
+	[ ${#missing[@]} -gt 0 ] || exit 0	# kernel.sh says what it misses; it may have all in its cache
+	update=''
+	[ -n "$lists" ] || update="apt-get update && "
+	echo "deps.sh: missing packages, install them as root: ${update}apt-get install ${missing[*]}" >&2
 	exit 1
 fi
+[ ${#missing[@]} -gt 0 ] || [ -z "$lists" ] || exit 0
 export DEBIAN_FRONTEND=noninteractive
 apt=(apt-get -q -o DPkg::Lock::Timeout=600)
-# Lists that are old or partial name versions that the mirror no longer has: one update, then one more try.
-if [ -z "$lists" ]; then
-	"${apt[@]}" update
-fi
+[ -n "$lists" ] || "${apt[@]}" update
 [ ${#missing[@]} -gt 0 ] || exit 0
 echo "deps.sh: installing ${missing[*]}" >&2
+# Lists that are old name versions that the mirror no longer has: one update, then one more try.
 "${apt[@]}" install -y --no-install-recommends "${missing[@]}" || {
 	"${apt[@]}" update
 	"${apt[@]}" install -y --no-install-recommends "${missing[@]}"

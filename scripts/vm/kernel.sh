@@ -14,6 +14,24 @@ PATH=$PATH:/usr/sbin:/sbin
 say() { echo "kernel.sh: $*" >&2; }
 die() { say "$*"; exit 1; }
 
+# apt's lists are missing, or are old and name versions that the mirror no longer has. As root: one update, one more try.
+readonly EXIT_LISTS=3
+die_lists() { say "$*; apt's lists are missing or old, as root: apt-get update"; exit "$EXIT_LISTS"; }
+
+arguments=("$@") work='' build_pid=''
+on_exit()
+{
+	local status=$?
+	[ -z "$build_pid" ] || kill -- "-$build_pid" 2>/dev/null || true
+	[ -z "$work" ] || rm -rf "$work"
+	if [ "$status" -eq "$EXIT_LISTS" ] && [ "$(id -u)" -eq 0 ] && [ -z "${KERNEL_SH_UPDATED-}" ]; then
+		apt-get -q -o DPkg::Lock::Timeout=600 update >&2
+		KERNEL_SH_UPDATED=yes exec "$0" "${arguments[@]}"
+	fi
+}
+trap on_exit EXIT
+trap 'exit 130' INT TERM HUP
+
 # candidate PACKAGE: the version that apt would install, empty where apt knows none
 candidate()
 {
@@ -23,7 +41,7 @@ candidate()
 # depends PACKAGE PREFIX: the first dependency of PACKAGE's candidate whose name begins with PREFIX
 depends()
 {
-	apt-cache show --no-all-versions "$1" 2>/dev/null | sed -n 's/^Depends: //p' | tr ',' '\n' | tr '|' '\n' |
+	{ apt-cache show --no-all-versions "$1" 2>/dev/null || true; } | sed -n 's/^Depends: //p' | tr ',' '\n' | tr '|' '\n' |
 		awk -v prefix="$2" 'index($1, prefix) == 1 { print $1; exit }'
 }
 
@@ -33,17 +51,16 @@ fetch()
 	# As root apt warns that its sandbox user cannot write here; that is all the filter takes away.
 	apt-get -q download "$@" 2>&1 | grep -v -e '^Get:' -e '^Fetched' -e 'unsandboxed' >&2 || true
 	for package in "$@"; do
-		compgen -G "${package}_*.deb" >/dev/null || die "apt-get could not download $package (has apt-get update been run?)"
+		compgen -G "${package}_*.deb" >/dev/null || die_lists "apt-get cannot download $package"
 	done
 }
 
-newest_cached() { find "$cache" -mindepth 1 -maxdepth 1 -type d -name "$1-*" 2>/dev/null | sort -V | tail -n 1; }
+newest_cached() { { find "$cache" -mindepth 1 -maxdepth 1 -type d -name "$1-*" 2>/dev/null || true; } | sort -V | tail -n 1; }
 
 # make_once KEY FUNCTION ARGUMENTS...: runs FUNCTION with a new folder as its last argument, which then becomes cache/KEY
-build_pid=''
 make_once()
 {
-	local key=$1 work
+	local key=$1
 	shift
 	final=$cache/$key
 	[ -d "$final" ] && return
@@ -52,12 +69,10 @@ make_once()
 	flock 9
 	if [ ! -d "$final" ]; then
 		work=$(mktemp -d "$cache/.tmp.XXXXXX")
-		trap '[ -z "$build_pid" ] || kill -- "-$build_pid" 2>/dev/null || true; rm -rf "$work"' EXIT
-		trap 'exit 130' INT TERM HUP
 		"$@" "$work"
 		chmod 755 "$work"
 		mv "$work" "$final"
-		trap - EXIT INT TERM HUP
+		work=''
 	fi
 	exec 9>&-
 }
@@ -89,7 +104,7 @@ find_source()
 	installed=$(dpkg-query -W -f '${db:Status-Status} ${Version}' "$package" 2>/dev/null | sed -n 's/^installed //p')
 	source_version=$(candidate "$package")
 	source_version=${source_version:-$installed}
-	[ -n "$source_version" ] || die "apt knows no $package (has apt-get update been run?)"
+	[ -n "$source_version" ] || die_lists "apt knows no $package"
 	source_tarball=/usr/src/$package.tar.xz
 	if [ "$installed" != "$source_version" ] || [ ! -r "$source_tarball" ]; then
 		make_once "source-$1-$source_version" fetch_source "$package"
@@ -150,7 +165,7 @@ case ${1-} in
 		make_once "$1-$(candidate "$image")" make_stock "$image" "$headers"
 	else
 		final=$(newest_cached "$1")
-		[ -n "$final" ] || die "apt knows no linux-image$suffix-amd64 (has apt-get update been run?) and none is cached"
+		[ -n "$final" ] || die_lists "apt knows no linux-image$suffix-amd64 and none is cached"
 	fi
 	;;
 debug | debug-6.1 | kcsan)
