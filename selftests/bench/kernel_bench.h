@@ -116,7 +116,7 @@ struct row {
 	char measure[64];
 	char memory[64];
 	unsigned long nr;			/* samples */
-	double mean;				/* of the middle 80 %, in ticks */
+	double mean;				/* of the middle 80 %, or median of few, in ticks */
 	double median, p10, p90;		/* in ticks */
 	double beside;				/* mean without the zeroing */
 };

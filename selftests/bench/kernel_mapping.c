@@ -10,7 +10,7 @@
 #include "kernel_bench.h"
 
 #define NR_FORKS	3
-#define NR_UNMAPS	2
+#define NR_UNMAPS	3
 
 static int second_mapping(const struct memory *memory, struct samples *samples, bool write)
 {

@@ -28,16 +28,19 @@ static double quantile(const struct samples *samples, double q)
 /*
  * Allocators do work for several calls at once, so that calls come in two or three
  * kinds, and a median is the luck of which kind is the middle one. The extremes are
- * left out because they are interrupts and other processes.
+ * left out because they are interrupts and other processes. Of few samples, of
+ * long work, it is the median: one in three may have met a kernel thread.
  */
 static double middle_mean(const struct samples *samples)
 {
 	size_t first = samples->nr / 10, last = samples->nr - first, i;
 	double sum = 0;
 
+	if (samples->nr < 10)
+		return quantile(samples, 0.5);
 	for (i = first; i < last; i++)
 		sum += samples->value[i];
-	return samples->nr ? sum / (last - first) : 0;
+	return sum / (last - first);
 }
 
 void row_make(struct row *row, const char *run, const struct measure *measure,

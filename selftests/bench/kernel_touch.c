@@ -9,7 +9,7 @@
 
 #include "kernel_bench.h"
 
-#define NR_POPULATES	1	/* of a large region: as good as many chunks */
+#define NR_POPULATES	3
 
 /* The same writes where everything is mapped: not part of any fault. */
 static double touch_overhead(volatile char *chunk)
