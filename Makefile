@@ -86,7 +86,7 @@ help:
 	@echo "make demo             count words in one shared table: natively, then in a VM on /dev/dvsm"
 	@echo "make check            static checks, host tests, and the selftests in VMs on 6.1, 6.12 and a debug kernel"
 	@echo "make bench-heap       the heap beside other allocators, and the bars that it has to reach"
-	@echo "make bench-kernel     what a first touch costs beside hugetlb and shmem, counted in instructions"
+	@echo "make bench-kernel     first touches and snapshots beside hugetlb, shmem and fork, counted in instructions"
 	@echo "make module           the module alone (KDIR=...)"
 	@echo "make lib              the library alone"
 	@echo "make tests            the library and the test programs"
