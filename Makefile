@@ -86,6 +86,7 @@ help:
 	@echo "make demo             count words in one shared table: natively, then in a VM on /dev/dvsm"
 	@echo "make check            static checks, host tests, and the selftests in VMs on 6.1, 6.12 and a debug kernel"
 	@echo "make bench-heap       the heap beside other allocators, and the bars that it has to reach"
+	@echo "make crash-campaign   processes killed at every instruction of the heap, and at random (SECONDS_EACH=600)"
 	@echo "make bench-kernel     first touches and snapshots beside hugetlb, shmem and fork, counted in instructions"
 	@echo "make module           the module alone (KDIR=...)"
 	@echo "make lib              the library alone"

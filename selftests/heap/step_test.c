@@ -80,6 +80,15 @@ static void run_huge(struct work *work) { fill(work, 5 * MIB, 1); drop(work, 0, 
 static void run_trim(struct work *work) { dvsm_heap_trim(work->heap, 0); }
 static void run_drop_trim(struct work *work) { drop(work, 0, CELLS); dvsm_heap_trim(work->heap, 0); }
 
+static void run_owned(struct work *work)
+{
+	uint32_t i;
+
+	for (i = 0; i < 4; i++)
+		work->cells[i] = dvsm_heap_malloc_owned(work->heap, i < 2 ? 8192 : 24576, 9);
+	drop(work, 0, 4);
+}
+
 static void run_realloc(struct work *work)
 {
 	void *block = work->cells[0];
@@ -109,6 +118,7 @@ static const struct scenario scenarios[] = {
 	{ "24 KiB, slabs of several pages", trim, fill_24k, 1 },
 	{ "free of 24 KiB", fill_24k, drop_all, 1 },
 	{ "classes without stacks", trim, run_large, 1 },
+	{ "blocks with an owner", trim, run_owned, 1 },
 	{ "huge blocks", nothing, run_huge, 1 },
 	{ "huge realloc", nothing, run_huge_realloc, 1 },
 	{ "realloc", fill_64_and_trim, run_realloc, 2 },
