@@ -38,6 +38,8 @@ static int dvsm_debugfs_stats_show(struct seq_file *m, void *unused)
 	seq_printf(m, "pinned_pages %lu\n", dvsm_account_locked());
 	seq_printf(m, "limit_pages %lu\n", dvsm_account_limit());
 	seq_printf(m, "limit_user_pages %lu\n", dvsm_account_limit_user());
+	seq_printf(m, "names %u\n", dvsm_name_count());
+	seq_printf(m, "members %u\n", dvsm_events_count());
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(dvsm_debugfs_stats);

@@ -42,8 +42,8 @@
  *   i_pages, page table locks the core's
  *
  * family->hidden_lock is taken inside dvsm_store_mutex[]. region->pins_lock (inside
- * family->lock), dvsm_regions_lock (the list of regions) and dvsm_users_lock are
- * leaves.
+ * family->lock), dvsm_regions_lock (the list of regions), dvsm_names_lock,
+ * dvsm_events_lock and dvsm_users_lock are leaves.
  */
 #ifndef DVSM_H
 #define DVSM_H
@@ -62,6 +62,7 @@
 #include "layout.h"
 #include "share.h"
 
+struct dvsm_hub;
 struct mem_cgroup;
 struct seq_file;
 struct user_struct;
@@ -82,6 +83,8 @@ struct dvsm_user {
 	unsigned int nr_regions;	/* dvsm_users_lock */
 	kuid_t uid;
 	atomic_long_t nr_pages;		/* charged to him */
+	atomic_t nr_names;		/* that he made */
+	atomic_t nr_members;		/* that he joined as and that live */
 };
 
 struct dvsm_policy {
@@ -149,6 +152,8 @@ struct dvsm_region {
 	atomic_t nr_files;		/* struct files; at 0 the region is retired */
 	struct xarray links;		/* by chunk; guarded as share.c says */
 	struct list_head hidden;	/* family->hidden_lock; of hidden regions */
+	struct list_head names;		/* dvsm_names_lock */
+	struct dvsm_hub *hub;		/* of members and events; NULL until wanted, then constant */
 
 	struct mutex pins_lock;		/* @pins */
 	struct rb_root_cached pins;	/* by page; those of one holder may overlap */
@@ -321,6 +326,24 @@ int dvsm_region_residency(struct dvsm_region *region, struct dvsm_region_residen
 int dvsm_region_nodes(struct dvsm_region *region, struct dvsm_region_nodes *arg);
 int dvsm_region_extents(struct dvsm_region *region, struct dvsm_region_extents *arg);
 void dvsm_region_usage(struct dvsm_region *region, struct dvsm_usage *usage);
+
+/* name.c */
+int dvsm_name_create(struct file *file, const char *text, umode_t mode, u32 flags);
+struct file *dvsm_name_open(const char *text, bool read_only);
+int dvsm_name_unlink(const char *text);
+int dvsm_name_list(struct dvsm_name_list *arg);
+void dvsm_name_retire(struct dvsm_region *region);
+unsigned int dvsm_name_count(void);
+void dvsm_name_exit(void);
+
+/* events.c */
+struct file *dvsm_events_open(struct dvsm_region *region);
+int dvsm_events_join(struct dvsm_region *region, u64 cookie);
+int dvsm_events_leave(struct dvsm_region *region, u64 cookie);
+int dvsm_events_members(struct dvsm_region *region, struct dvsm_region_members *arg);
+void dvsm_events_retire(struct dvsm_region *region);
+unsigned int dvsm_events_count(void);
+void dvsm_events_exit(void);
 
 /* account.c */
 struct dvsm_user *dvsm_user_get(kuid_t uid);

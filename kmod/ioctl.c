@@ -42,6 +42,14 @@ struct dvsm_call {
 		struct dvsm_region_unpin region_unpin;
 		struct dvsm_region_export_dmabuf region_export_dmabuf;
 		struct dvsm_region_extents region_extents;
+		struct dvsm_region_events region_events;
+		struct dvsm_region_join region_join;
+		struct dvsm_region_leave region_leave;
+		struct dvsm_region_members region_members;
+		struct dvsm_name_create name_create;
+		struct dvsm_name_open name_open;
+		struct dvsm_name_unlink name_unlink;
+		struct dvsm_name_list name_list;
 		struct dvsm_snapshot_take snapshot_take;
 		struct dvsm_snapshot_restore snapshot_restore;
 		struct dvsm_snapshot_merge snapshot_merge;
@@ -70,6 +78,7 @@ static int dvsm_info_ioctl(struct dvsm_call *call)
 			    DVSM_FEATURE_PINNED | DVSM_FEATURE_POLICY | DVSM_FEATURE_SNAPSHOT |
 			    DVSM_FEATURE_PIN |
 			    (IS_ENABLED(CONFIG_DMA_SHARED_BUFFER) ? DVSM_FEATURE_DMABUF : 0) |
+			    DVSM_FEATURE_NAMES | DVSM_FEATURE_EVENTS |
 			    (DVSM_KERNEL_FIXED_BUFFERS ? DVSM_FEATURE_FIXED_BUFFERS : 0);
 	arg->out_chunk_size = DVSM_CHUNK_SIZE;
 	arg->out_length_max = DVSM_LENGTH_MAX;
@@ -441,6 +450,100 @@ static int dvsm_snapshot_merge_ioctl(struct dvsm_call *call)
 	return ret;
 }
 
+static int dvsm_name_check(const u8 *name)
+{
+	size_t len = strnlen(name, DVSM_NAME_SIZE);
+
+	if (!len || len == DVSM_NAME_SIZE || memchr_inv(name + len, 0, DVSM_NAME_SIZE - len))
+		return -EINVAL;
+	if (strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, ".."))
+		return -EINVAL;
+	return 0;
+}
+
+static int dvsm_name_create_ioctl(struct dvsm_call *call)
+{
+	struct dvsm_name_create *arg = &call->arg.name_create;
+	struct file *file;
+	int ret;
+
+	ret = dvsm_name_check(arg->name);
+	if (ret)
+		return ret;
+	if (arg->mode & ~0777)
+		return -EINVAL;
+	file = fget(arg->region);
+	if (!file)
+		return -EBADF;
+	if (dvsm_file_is_region(file) && (file->f_mode & FMODE_WRITE))
+		ret = dvsm_name_create(file, arg->name, arg->mode, arg->flags);
+	else
+		ret = -EBADF;
+	fput(file);
+	return ret;
+}
+
+static int dvsm_name_open_ioctl(struct dvsm_call *call)
+{
+	struct dvsm_name_open *arg = &call->arg.name_open;
+	struct file *file;
+	int ret;
+
+	ret = dvsm_name_check(arg->name);
+	if (ret)
+		return ret;
+	file = dvsm_name_open(arg->name, arg->flags & DVSM_NAME_F_READ_ONLY);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	call->new_file = file;
+	return 0;
+}
+
+static int dvsm_name_unlink_ioctl(struct dvsm_call *call)
+{
+	int ret = dvsm_name_check(call->arg.name_unlink.name);
+
+	return ret ? ret : dvsm_name_unlink(call->arg.name_unlink.name);
+}
+
+static int dvsm_name_list_ioctl(struct dvsm_call *call)
+{
+	if (!call->arg.name_list.nr_names)
+		return -EINVAL;
+	return dvsm_name_list(&call->arg.name_list);
+}
+
+static int dvsm_region_events_ioctl(struct dvsm_call *call)
+{
+	struct dvsm_region_events *arg = &call->arg.region_events;
+	struct file *file;
+
+	if (arg->event_size != sizeof(struct dvsm_event) || arg->reserved)
+		return -EINVAL;
+	file = dvsm_events_open(call->region);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	call->new_file = file;
+	return 0;
+}
+
+static int dvsm_region_join_ioctl(struct dvsm_call *call)
+{
+	return dvsm_events_join(call->region, call->arg.region_join.cookie);
+}
+
+static int dvsm_region_leave_ioctl(struct dvsm_call *call)
+{
+	return dvsm_events_leave(call->region, call->arg.region_leave.cookie);
+}
+
+static int dvsm_region_members_ioctl(struct dvsm_call *call)
+{
+	if (!call->arg.region_members.nr_members)
+		return -EINVAL;
+	return dvsm_events_members(call->region, &call->arg.region_members);
+}
+
 #define DVSM_OP(_nr, _name, _last, _flags, _how)				\
 	[_IOC_NR(_nr)] = {							\
 		.fn = dvsm_##_name##_ioctl,					\
@@ -455,6 +558,10 @@ static const struct dvsm_op dvsm_ops[] = {
 	DVSM_OP(DVSM_IOC_REGION_CREATE, region_create, label,
 		DVSM_REGION_F_HUGE_REQUIRED | DVSM_REGION_F_PINNED | DVSM_REGION_F_REGISTRABLE,
 		0),
+	DVSM_OP(DVSM_IOC_NAME_CREATE, name_create, name, DVSM_NAME_F_KEEP, 0),
+	DVSM_OP(DVSM_IOC_NAME_OPEN, name_open, name, DVSM_NAME_F_READ_ONLY, 0),
+	DVSM_OP(DVSM_IOC_NAME_UNLINK, name_unlink, name, 0, 0),
+	DVSM_OP(DVSM_IOC_NAME_LIST, name_list, out_next, 0, 0),
 	DVSM_OP(DVSM_IOC_REGION_INFO, region_info, out_nr_moved, 0, DVSM_OP_REGION),
 	DVSM_OP(DVSM_IOC_REGION_NODES, region_nodes, out_nr_nodes, 0, DVSM_OP_REGION),
 	DVSM_OP(DVSM_IOC_REGION_POPULATE, region_populate, out_populated, 0,
@@ -472,6 +579,10 @@ static const struct dvsm_op dvsm_ops[] = {
 	DVSM_OP(DVSM_IOC_REGION_EXPORT_DMABUF, region_export_dmabuf, length, 0,
 		DVSM_OP_REGION | DVSM_OP_WRITE),
 	DVSM_OP(DVSM_IOC_REGION_EXTENTS, region_extents, out_next, 0, DVSM_OP_REGION),
+	DVSM_OP(DVSM_IOC_REGION_EVENTS, region_events, reserved, 0, DVSM_OP_REGION),
+	DVSM_OP(DVSM_IOC_REGION_JOIN, region_join, cookie, 0, DVSM_OP_REGION | DVSM_OP_WRITE),
+	DVSM_OP(DVSM_IOC_REGION_LEAVE, region_leave, cookie, 0, DVSM_OP_REGION | DVSM_OP_WRITE),
+	DVSM_OP(DVSM_IOC_REGION_MEMBERS, region_members, out_next, 0, DVSM_OP_REGION),
 	DVSM_OP(DVSM_IOC_SNAPSHOT_TAKE, snapshot_take, label, DVSM_SNAPSHOT_F_READ_ONLY,
 		DVSM_OP_REGION | DVSM_OP_WRITE),
 	DVSM_OP(DVSM_IOC_SNAPSHOT_RESTORE, snapshot_restore, out_restored, 0,

@@ -102,6 +102,8 @@ static void __exit dvsm_exit(void)
 {
 	misc_deregister(&dvsm_device);
 	dvsm_debugfs_exit();
+	dvsm_name_exit();
+	dvsm_events_exit();
 	dvsm_share_exit();
 }
 

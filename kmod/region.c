@@ -133,6 +133,7 @@ static struct dvsm_region *dvsm_region_alloc(u64 length, u32 flags,
 		return NULL;
 	INIT_LIST_HEAD(&region->link);
 	INIT_LIST_HEAD(&region->hidden);
+	INIT_LIST_HEAD(&region->names);
 	xa_init_flags(&region->links, XA_FLAGS_ACCOUNT);
 	mutex_init(&region->pins_lock);
 	region->pins = RB_ROOT_CACHED;
@@ -302,6 +303,8 @@ void dvsm_region_retire(struct dvsm_region *region)
 	u64 next = 0;
 
 	dvsm_region_unlist(region);
+	dvsm_name_retire(region);
+	dvsm_events_retire(region);
 	down_write(&region->family->lock);
 	dvsm_links_retire(region);
 	/* What is still linked is lent; everything between belongs to nobody. */

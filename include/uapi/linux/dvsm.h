@@ -22,7 +22,8 @@
  *               kind of region cannot do
  *   EFAULT      a pointer that cannot be read or written
  *   EBADF       the descriptor was not opened for what the command needs
- *   EACCES      more access was asked for than the descriptor has
+ *   EACCES      more access was asked for than the descriptor has, or than a
+ *               name's owner and mode give
  *   EPERM       the caller lacks a privilege
  *   ENOENT      no such object
  *   EEXIST      there is one already
@@ -63,6 +64,8 @@
 #define DVSM_FEATURE_FIXED_BUFFERS	(1ULL << 4)	/* io_uring takes registrable regions */
 #define DVSM_FEATURE_PIN		(1ULL << 8)	/* ranges of any region */
 #define DVSM_FEATURE_DMABUF		(1ULL << 9)
+#define DVSM_FEATURE_NAMES		(1ULL << 10)
+#define DVSM_FEATURE_EVENTS		(1ULL << 11)	/* members and their deaths */
 
 /*
  * struct dvsm_info - what the module is and what it allows.
@@ -157,6 +160,125 @@ struct dvsm_region_create {
 	__u8 label[DVSM_NAME_MAX];
 };
 #define DVSM_IOC_REGION_CREATE	_IO(DVSM_IOC_MAGIC, 0x01)
+
+#define DVSM_NAME_SIZE			256	/* of a name, with its NUL */
+
+#define DVSM_NAME_F_KEEP		(1U << 0)	/* stays until it is unlinked */
+
+/*
+ * struct dvsm_name_create - give a region a name that others can open it by.
+ *
+ * On /dev/dvsm. A name belongs to the caller's IPC namespace and ends with it, to
+ * the caller's fsuid and fsgid, and has mode bits, as POSIX shared memory has. A
+ * region may have several names. Without KEEP a name ends with the last user of
+ * its region. With KEEP it is a user itself, as if it held a descriptor: the region
+ * and its memory stay, charged to the region's user, and the module cannot be
+ * unloaded. So KEEP is for the user whose region it is (or CAP_SYS_RESOURCE):
+ * EPERM.
+ *
+ * @size: sizeof(struct dvsm_name_create)
+ * @flags: DVSM_NAME_F_KEEP
+ * @region: descriptor of the region, opened for writing (EBADF)
+ * @mode: 0 to 0777, less the caller's umask; read gives descriptors for reading,
+ *   read and write gives those for writing
+ * @name: NUL-terminated, 1 to DVSM_NAME_SIZE - 1 bytes, none of them '/', not "."
+ *   and not ".."; bytes after the NUL must be zero
+ *
+ * Errors beside the common ones: EEXIST; ENOSPC if the user has limit_user_names.
+ */
+struct dvsm_name_create {
+	__u32 size;
+	__u32 flags;
+	__s32 region;
+	__u32 mode;
+	__u8 name[DVSM_NAME_SIZE];
+};
+#define DVSM_IOC_NAME_CREATE	_IO(DVSM_IOC_MAGIC, 0x02)
+
+#define DVSM_NAME_F_READ_ONLY		(1U << 1)
+
+/*
+ * struct dvsm_name_open - a descriptor of the region that has a name.
+ *
+ * On /dev/dvsm. The descriptor is returned, for reading and writing, or by flag
+ * for reading only. EACCES unless the mode gives that to the caller's fsuid, fsgid
+ * and groups, or the caller has CAP_DAC_OVERRIDE or CAP_IPC_OWNER in the user
+ * namespace that owns the IPC namespace.
+ *
+ * @size: sizeof(struct dvsm_name_open)
+ * @flags: DVSM_NAME_F_READ_ONLY
+ * @name: as in struct dvsm_name_create
+ */
+struct dvsm_name_open {
+	__u32 size;
+	__u32 flags;
+	__u8 name[DVSM_NAME_SIZE];
+};
+#define DVSM_IOC_NAME_OPEN	_IO(DVSM_IOC_MAGIC, 0x03)
+
+/*
+ * struct dvsm_name_unlink - end a name.
+ *
+ * On /dev/dvsm. Who has the region open keeps it. EACCES unless the caller's fsuid
+ * owns the name or the caller has a capability that struct dvsm_name_open names.
+ *
+ * @size: sizeof(struct dvsm_name_unlink)
+ * @flags: none, 0
+ * @name: as in struct dvsm_name_create
+ */
+struct dvsm_name_unlink {
+	__u32 size;
+	__u32 flags;
+	__u8 name[DVSM_NAME_SIZE];
+};
+#define DVSM_IOC_NAME_UNLINK	_IO(DVSM_IOC_MAGIC, 0x04)
+
+/*
+ * struct dvsm_name - one name.
+ *
+ * @region_id: out_id of its region
+ * @length: of the region, in bytes
+ * @uid: owner, as the caller's user namespace sees it
+ * @gid: group, likewise
+ * @mode: 0 to 0777
+ * @flags: DVSM_NAME_F_KEEP
+ * @name: NUL-terminated, zeroes after it
+ */
+struct dvsm_name {
+	__aligned_u64 region_id;
+	__aligned_u64 length;
+	__u32 uid;
+	__u32 gid;
+	__u32 mode;
+	__u32 flags;
+	__u8 name[DVSM_NAME_SIZE];
+};
+
+/*
+ * struct dvsm_name_list - the names of the caller's IPC namespace.
+ *
+ * On /dev/dvsm. In the order of their creation. Called again with @cursor set to
+ * @out_next until @out_nr_names is 0; names that come or go meanwhile are in the
+ * answer or not, all others once.
+ *
+ * @size: sizeof(struct dvsm_name_list)
+ * @flags: none, 0
+ * @cursor: 0 to begin
+ * @names: pointer to an array of struct dvsm_name
+ * @nr_names: elements of the array, more than 0
+ * @out_nr_names: elements that were written
+ * @out_next: where the next call goes on
+ */
+struct dvsm_name_list {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 cursor;
+	__aligned_u64 names;
+	__u32 nr_names;
+	__u32 out_nr_names;
+	__aligned_u64 out_next;
+};
+#define DVSM_IOC_NAME_LIST	_IO(DVSM_IOC_MAGIC, 0x05)
 
 /*
  * struct dvsm_region_info - what a region is and holds.
@@ -544,6 +666,145 @@ struct dvsm_region_extents {
 	__aligned_u64 out_next;
 };
 #define DVSM_IOC_REGION_EXTENTS	_IO(DVSM_IOC_MAGIC, 0x1b)
+ * Members: processes that want their death to be known. A process joins a region
+ * with a cookie of its own making. When its address space ends, by exit, signal,
+ * the OOM killer or exec, every events descriptor of the region gets a record:
+ * after its last thread has run its last instruction in that memory, and before
+ * its parent can wait for it. A child by fork is not a member. Processes that share
+ * an address space (CLONE_VM without CLONE_THREAD) are one member, which ends with
+ * the last of them. I/O that the process has begun may still be on its way.
+ */
+#define DVSM_EVENTS_KEPT		1024	/* events that a region remembers */
+
+#define DVSM_EVENT_EXIT			1	/* it ended */
+#define DVSM_EVENT_EXEC			2	/* it runs another program */
+#define DVSM_EVENT_LOST			3	/* @cookie events were not read in time */
+
+/*
+ * struct dvsm_event - what read() of an events descriptor gives, one or more.
+ *
+ * @type: DVSM_EVENT_
+ * @pid: of the process, in the reader's pid namespace; 0 where it is not seen
+ * @code: for EXIT the status as waitpid() tells it, or -1 where somebody has waited
+ *   for the process already; else 0
+ * @reserved: 0
+ * @cookie: as the process joined with it; for LOST a number of events
+ * @sequence: number of the event in its region, from 1; for LOST that of the last
+ *   one lost
+ * @start_time: when the process began, in nanoseconds of CLOCK_BOOTTIME
+ * @time: when it ended, likewise
+ */
+struct dvsm_event {
+	__u32 type;
+	__s32 pid;
+	__s32 code;
+	__u32 reserved;
+	__aligned_u64 cookie;
+	__aligned_u64 sequence;
+	__aligned_u64 start_time;
+	__aligned_u64 time;
+};
+
+/*
+ * struct dvsm_region_events - a descriptor that tells of members' deaths.
+ *
+ * On a region. The descriptor is returned. It can be polled, and read whole records
+ * at a time; read() waits unless O_NONBLOCK is set, EINVAL if not one record fits.
+ * Each such descriptor has a place of its own in the region's events and begins with
+ * the oldest one that is remembered, so deaths before it was made are told too. A
+ * region remembers DVSM_EVENTS_KEPT events; whoever is further behind gets one LOST
+ * record in place of the older ones, and DVSM_IOC_REGION_MEMBERS says who is left.
+ * It does not keep the region: POLLHUP and end of file when the region is gone.
+ *
+ * @size: sizeof(struct dvsm_region_events)
+ * @flags: none, 0
+ * @event_size: sizeof(struct dvsm_event)
+ * @reserved: 0
+ */
+struct dvsm_region_events {
+	__u32 size;
+	__u32 flags;
+	__u32 event_size;
+	__u32 reserved;
+};
+#define DVSM_IOC_REGION_EVENTS	_IO(DVSM_IOC_MAGIC, 0x1c)
+
+/*
+ * struct dvsm_region_join - become a member.
+ *
+ * On a region, with a descriptor opened for writing. Lasts until the process's end,
+ * DVSM_IOC_REGION_LEAVE or the region's end, whatever descriptors it closes. EEXIST
+ * if the process is a member with this cookie; it may be one with several. ENOSPC
+ * if the user has limit_user_members.
+ *
+ * @size: sizeof(struct dvsm_region_join)
+ * @flags: none, 0
+ * @cookie: any number; events tell it
+ */
+struct dvsm_region_join {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 cookie;
+};
+#define DVSM_IOC_REGION_JOIN	_IO(DVSM_IOC_MAGIC, 0x1d)
+
+/*
+ * struct dvsm_region_leave - be a member no more, without an event.
+ *
+ * On a region, with a descriptor opened for writing. ENOENT if the process is no
+ * member with this cookie.
+ *
+ * @size: sizeof(struct dvsm_region_leave)
+ * @flags: none, 0
+ * @cookie: as in struct dvsm_region_join
+ */
+struct dvsm_region_leave {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 cookie;
+};
+#define DVSM_IOC_REGION_LEAVE	_IO(DVSM_IOC_MAGIC, 0x1e)
+
+/*
+ * struct dvsm_member - one living member.
+ *
+ * @cookie: as the process joined with it
+ * @start_time: when the process began, in nanoseconds of CLOCK_BOOTTIME
+ * @pid: of the process, in the caller's pid namespace; 0 where it is not seen
+ * @reserved: 0
+ */
+struct dvsm_member {
+	__aligned_u64 cookie;
+	__aligned_u64 start_time;
+	__s32 pid;
+	__u32 reserved;
+};
+
+/*
+ * struct dvsm_region_members - who is a member and lives.
+ *
+ * On a region. In the order in which they joined. Called again with @cursor set to
+ * @out_next until @out_nr_members is 0; who joins or goes meanwhile is in the answer
+ * or not, all others once.
+ *
+ * @size: sizeof(struct dvsm_region_members)
+ * @flags: none, 0
+ * @cursor: 0 to begin
+ * @members: pointer to an array of struct dvsm_member
+ * @nr_members: elements of the array, more than 0
+ * @out_nr_members: elements that were written
+ * @out_next: where the next call goes on
+ */
+struct dvsm_region_members {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 cursor;
+	__aligned_u64 members;
+	__u32 nr_members;
+	__u32 out_nr_members;
+	__aligned_u64 out_next;
+};
+#define DVSM_IOC_REGION_MEMBERS	_IO(DVSM_IOC_MAGIC, 0x1f)
 
 #define DVSM_SNAPSHOT_F_READ_ONLY	(1U << 0)	/* the descriptor cannot write */
 
