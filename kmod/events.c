@@ -115,11 +115,12 @@ static void dvsm_hub_log_locked(struct dvsm_hub *hub, struct dvsm_membership *me
 	struct dvsm_membership **slot;
 
 	lockdep_assert_held(&dvsm_events_lock);
-	membership->sequence = ++hub->last_sequence;
+	membership->sequence = hub->last_sequence + 1;
 	slot = &hub->log[membership->sequence % DVSM_EVENTS_KEPT];
 	if (*slot)
 		list_add(&(*slot)->link, gone);
 	*slot = membership;
+	WRITE_ONCE(hub->last_sequence, membership->sequence);
 	wake_up_interruptible_poll(&hub->wait, EPOLLIN | EPOLLRDNORM);
 }
 
@@ -429,7 +430,7 @@ void dvsm_events_retire(struct dvsm_region *region)
 		dvsm_membership_end_locked(membership);
 		list_add(&membership->link, &gone);
 	}
-	hub->closed = true;
+	WRITE_ONCE(hub->closed, true);
 	wake_up_interruptible_poll(&hub->wait, EPOLLHUP);
 	spin_unlock(&dvsm_events_lock);
 	dvsm_delay();

@@ -61,6 +61,19 @@ int counts_read(struct counts *counts);
 bool counts_reach_zero(struct counts *counts, unsigned int seconds);
 int param_set(const char *name, unsigned long value);
 
+/* member.c: names, members and the events of their deaths */
+int name_create(int dev, const char *name, int region, uint32_t mode, uint32_t flags);
+int name_open(int dev, const char *name, uint32_t flags);
+int name_unlink(int dev, const char *name);
+int name_list(int dev, struct dvsm_name *names, uint32_t nr_names);
+int region_join(int fd, uint64_t cookie);
+int region_leave(int fd, uint64_t cookie);
+int region_members(int fd, struct dvsm_member *members, uint32_t nr_members);
+int region_events(int fd);
+int events_read(int events, struct dvsm_event *event, unsigned int milliseconds);
+int stats_read(const char *name, unsigned long *value);
+int stats_reach(const char *name, unsigned long value, unsigned int seconds);
+
 /* fault.c: touching memory that may not be there; 0 or the signal that it got */
 int read_at(const volatile void *addr);
 int write_at(volatile void *addr, unsigned char value);

@@ -30,6 +30,14 @@ union request {
 	struct dvsm_region_unpin unpin;
 	struct dvsm_region_export_dmabuf export;
 	struct dvsm_region_extents extents;
+	struct dvsm_region_events events;
+	struct dvsm_region_join join;
+	struct dvsm_region_leave leave;
+	struct dvsm_region_members members;
+	struct dvsm_name_create name_create;
+	struct dvsm_name_open name_open;
+	struct dvsm_name_unlink name_unlink;
+	struct dvsm_name_list name_list;
 	struct dvsm_snapshot_take take;
 	struct dvsm_snapshot_restore restore;
 	struct dvsm_snapshot_merge merge;
@@ -39,6 +47,8 @@ union request {
 static struct dvsm_node_stats node_stats[64];
 static struct dvsm_chunk chunks[8];
 static struct dvsm_range ranges[8];
+static struct dvsm_member members[8];
+static struct dvsm_name names[8];
 
 static_assert(DVSM_IOC_INFO == 0xd500, "number");
 static_assert(DVSM_IOC_REGION_CREATE == 0xd501, "number");
@@ -54,6 +64,14 @@ static_assert(DVSM_IOC_REGION_PIN == 0xd518, "number");
 static_assert(DVSM_IOC_REGION_UNPIN == 0xd519, "number");
 static_assert(DVSM_IOC_REGION_EXPORT_DMABUF == 0xd51a, "number");
 static_assert(DVSM_IOC_REGION_EXTENTS == 0xd51b, "number");
+static_assert(DVSM_IOC_NAME_CREATE == 0xd502, "number");
+static_assert(DVSM_IOC_NAME_OPEN == 0xd503, "number");
+static_assert(DVSM_IOC_NAME_UNLINK == 0xd504, "number");
+static_assert(DVSM_IOC_NAME_LIST == 0xd505, "number");
+static_assert(DVSM_IOC_REGION_EVENTS == 0xd51c, "number");
+static_assert(DVSM_IOC_REGION_JOIN == 0xd51d, "number");
+static_assert(DVSM_IOC_REGION_LEAVE == 0xd51e, "number");
+static_assert(DVSM_IOC_REGION_MEMBERS == 0xd51f, "number");
 static_assert(DVSM_IOC_SNAPSHOT_TAKE == 0xd520, "number");
 static_assert(DVSM_IOC_SNAPSHOT_RESTORE == 0xd521, "number");
 static_assert(DVSM_IOC_SNAPSHOT_MERGE == 0xd522, "number");
@@ -74,6 +92,17 @@ static_assert(sizeof(struct dvsm_region_pin) == 24, "size");
 static_assert(sizeof(struct dvsm_region_unpin) == 24, "size");
 static_assert(sizeof(struct dvsm_region_export_dmabuf) == 24, "size");
 static_assert(sizeof(struct dvsm_region_extents) == 48, "size");
+static_assert(sizeof(struct dvsm_name_create) == 272, "size");
+static_assert(sizeof(struct dvsm_name_open) == 264, "size");
+static_assert(sizeof(struct dvsm_name_unlink) == 264, "size");
+static_assert(sizeof(struct dvsm_name) == 288, "size");
+static_assert(sizeof(struct dvsm_name_list) == 40, "size");
+static_assert(sizeof(struct dvsm_event) == 48, "size");
+static_assert(sizeof(struct dvsm_region_events) == 16, "size");
+static_assert(sizeof(struct dvsm_region_join) == 16, "size");
+static_assert(sizeof(struct dvsm_region_leave) == 16, "size");
+static_assert(sizeof(struct dvsm_member) == 24, "size");
+static_assert(sizeof(struct dvsm_region_members) == 40, "size");
 static_assert(sizeof(struct dvsm_snapshot_take) == 64, "size");
 static_assert(sizeof(struct dvsm_snapshot_restore) == 24, "size");
 static_assert(sizeof(struct dvsm_snapshot_merge) == 40, "size");
@@ -179,6 +208,87 @@ static void fill_merge(union request *request, int snapshot)
 	request->merge.snapshot = snapshot;
 	request->merge.conflicts = (uintptr_t)ranges;
 	request->merge.nr_conflicts = ARRAY_SIZE(ranges);
+}
+
+/* So that a command that can be given once finds what it needs each time. */
+static int names_dev, members_region;
+
+static void unlink_the_name(void)
+{
+	struct dvsm_name_unlink arg = { .size = sizeof(arg), .name = "ioctl" };
+
+	ioctl(names_dev, DVSM_IOC_NAME_UNLINK, &arg);
+}
+
+static void create_the_name(void)
+{
+	struct dvsm_name_create arg = {
+		.size = sizeof(arg),
+		.region = members_region,
+		.mode = 0600,
+		.name = "ioctl",
+	};
+
+	ioctl(names_dev, DVSM_IOC_NAME_CREATE, &arg);
+}
+
+static void fill_name_create(union request *request, int snapshot)
+{
+	(void)snapshot;
+	unlink_the_name();
+	request->name_create.region = members_region;
+	request->name_create.mode = 0600;
+	strcpy((char *)request->name_create.name, "ioctl");
+}
+
+static void fill_name_open(union request *request, int snapshot)
+{
+	(void)snapshot;
+	create_the_name();
+	strcpy((char *)request->name_open.name, "ioctl");
+}
+
+static void fill_name_unlink(union request *request, int snapshot)
+{
+	fill_name_open(request, snapshot);
+}
+
+static void fill_name_list(union request *request, int snapshot)
+{
+	(void)snapshot;
+	request->name_list.names = (uintptr_t)names;
+	request->name_list.nr_names = ARRAY_SIZE(names);
+}
+
+static void fill_events(union request *request, int snapshot)
+{
+	(void)snapshot;
+	request->events.event_size = sizeof(struct dvsm_event);
+}
+
+static void fill_join(union request *request, int snapshot)
+{
+	struct dvsm_region_leave leave = { .size = sizeof(leave), .cookie = 1 };
+
+	(void)snapshot;
+	ioctl(members_region, DVSM_IOC_REGION_LEAVE, &leave);
+	request->join.cookie = 1;
+}
+
+static void fill_leave(union request *request, int snapshot)
+{
+	struct dvsm_region_join join = { .size = sizeof(join), .cookie = 1 };
+
+	(void)snapshot;
+	ioctl(members_region, DVSM_IOC_REGION_JOIN, &join);
+	request->leave.cookie = 1;
+}
+
+static void fill_members(union request *request, int snapshot)
+{
+	(void)snapshot;
+	request->members.members = (uintptr_t)members;
+	request->members.nr_members = ARRAY_SIZE(members);
 }
 
 #define SIZE_OF(type, member) sizeof(((type *)0)->member)
@@ -306,6 +416,73 @@ FIXTURE_VARIANT_ADD(command, region_extents) {
 	.size_min = END_OF(struct dvsm_region_extents, out_next),
 	.outputs = { SPAN(struct dvsm_region_extents, out_nr_ranges, out_next) },
 	.fill = fill_extents,
+FIXTURE_VARIANT_ADD(command, name_create) {
+	.cmd = DVSM_IOC_NAME_CREATE,
+	.size = sizeof(struct dvsm_name_create),
+	.size_min = END_OF(struct dvsm_name_create, name),
+	.known_flags = DVSM_NAME_F_KEEP,
+	.on_device = true,
+	.fill = fill_name_create,
+};
+
+FIXTURE_VARIANT_ADD(command, name_open) {
+	.cmd = DVSM_IOC_NAME_OPEN,
+	.size = sizeof(struct dvsm_name_open),
+	.size_min = END_OF(struct dvsm_name_open, name),
+	.known_flags = DVSM_NAME_F_READ_ONLY,
+	.on_device = true,
+	.makes_fd = true,
+	.fill = fill_name_open,
+};
+
+FIXTURE_VARIANT_ADD(command, name_unlink) {
+	.cmd = DVSM_IOC_NAME_UNLINK,
+	.size = sizeof(struct dvsm_name_unlink),
+	.size_min = END_OF(struct dvsm_name_unlink, name),
+	.on_device = true,
+	.fill = fill_name_unlink,
+};
+
+FIXTURE_VARIANT_ADD(command, name_list) {
+	.cmd = DVSM_IOC_NAME_LIST,
+	.size = sizeof(struct dvsm_name_list),
+	.size_min = END_OF(struct dvsm_name_list, out_next),
+	.outputs = { SPAN(struct dvsm_name_list, out_nr_names, out_next) },
+	.on_device = true,
+	.fill = fill_name_list,
+};
+
+FIXTURE_VARIANT_ADD(command, region_events) {
+	.cmd = DVSM_IOC_REGION_EVENTS,
+	.size = sizeof(struct dvsm_region_events),
+	.size_min = END_OF(struct dvsm_region_events, reserved),
+	.reserved = SPAN(struct dvsm_region_events, reserved, reserved),
+	.makes_fd = true,
+	.fill = fill_events,
+};
+
+FIXTURE_VARIANT_ADD(command, region_join) {
+	.cmd = DVSM_IOC_REGION_JOIN,
+	.size = sizeof(struct dvsm_region_join),
+	.size_min = END_OF(struct dvsm_region_join, cookie),
+	.writes = true,
+	.fill = fill_join,
+};
+
+FIXTURE_VARIANT_ADD(command, region_leave) {
+	.cmd = DVSM_IOC_REGION_LEAVE,
+	.size = sizeof(struct dvsm_region_leave),
+	.size_min = END_OF(struct dvsm_region_leave, cookie),
+	.writes = true,
+	.fill = fill_leave,
+};
+
+FIXTURE_VARIANT_ADD(command, region_members) {
+	.cmd = DVSM_IOC_REGION_MEMBERS,
+	.size = sizeof(struct dvsm_region_members),
+	.size_min = END_OF(struct dvsm_region_members, out_next),
+	.outputs = { SPAN(struct dvsm_region_members, out_nr_members, out_next) },
+	.fill = fill_members,
 };
 
 FIXTURE_VARIANT_ADD(command, snapshot_take) {
@@ -350,6 +527,8 @@ FIXTURE_SETUP(command)
 	self->region = region_create(self->dev, 4 * CHUNK, 0);
 	ASSERT_LE(0, self->region);
 	unpin_region = self->region;
+	names_dev = self->dev;
+	members_region = self->region;
 	self->read_only = region_reopen(self->region, DVSM_REOPEN_F_READ_ONLY);
 	ASSERT_LE(0, self->read_only);
 	self->snapshot = ioctl(self->region, DVSM_IOC_SNAPSHOT_TAKE, &take);

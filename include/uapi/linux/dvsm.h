@@ -666,6 +666,8 @@ struct dvsm_region_extents {
 	__aligned_u64 out_next;
 };
 #define DVSM_IOC_REGION_EXTENTS	_IO(DVSM_IOC_MAGIC, 0x1b)
+
+/*
  * Members: processes that want their death to be known. A process joins a region
  * with a cookie of its own making. When its address space ends, by exit, signal,
  * the OOM killer or exec, every events descriptor of the region gets a record:
