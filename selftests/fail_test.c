@@ -294,6 +294,45 @@ static int run_unshare(int dev)
 	return ret;
 }
 
+static int run_name(int dev)
+{
+	int fd = region_create(dev, LENGTH, 0), own, ret;
+
+	if (fd < 0)
+		return fd;
+	ret = name_create(dev, "fail", fd, 0600, DVSM_NAME_F_KEEP);
+	close(fd);
+	if (ret)
+		return ret;
+	own = name_open(dev, "fail", 0);
+	ret = own < 0 ? own : 0;
+	if (own >= 0)
+		close(own);
+	/* Allocates nothing. */
+	if (name_unlink(dev, "fail"))
+		abort();
+	return ret;
+}
+
+static int run_member(int dev)
+{
+	int fd = region_create(dev, LENGTH, 0), events, ret;
+	struct dvsm_member member;
+
+	if (fd < 0)
+		return fd;
+	events = region_events(fd);
+	ret = events < 0 ? events : region_join(fd, 1);
+	if (!ret)
+		ret = region_members(fd, &member, 1) == 1 ? 0 : -EFAULT;
+	if (!ret)
+		ret = region_leave(fd, 1);
+	if (events >= 0)
+		close(events);
+	close(fd);
+	return ret;
+}
+
 FIXTURE_VARIANT_ADD(fail, open) { .run = run_open, };
 FIXTURE_VARIANT_ADD(fail, create) { .run = run_create, };
 FIXTURE_VARIANT_ADD(fail, create_pinned) { .run = run_create_pinned, };
@@ -307,6 +346,8 @@ FIXTURE_VARIANT_ADD(fail, file) { .run = run_file, };
 FIXTURE_VARIANT_ADD(fail, splice) { .run = run_splice, };
 FIXTURE_VARIANT_ADD(fail, tell) { .run = run_tell, };
 FIXTURE_VARIANT_ADD(fail, discard) { .run = run_discard, };
+FIXTURE_VARIANT_ADD(fail, name) { .run = run_name, };
+FIXTURE_VARIANT_ADD(fail, member) { .run = run_member, };
 FIXTURE_VARIANT_ADD(fail, snapshot) { .run = run_snapshot, };
 FIXTURE_VARIANT_ADD(fail, restore) { .run = run_restore, };
 FIXTURE_VARIANT_ADD(fail, merge) { .run = run_merge, };
