@@ -7,6 +7,8 @@
 #include <dvsm/region.h>
 #include <dvsm/dma.h>
 #include <dvsm/snapshot.h>
+#include <dvsm/name.h>
+#include <dvsm/events.h>
 #include <dvsm/heap.h>
 
 #endif /* DVSM_DVSM_H */

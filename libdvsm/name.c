@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* Names: the device's registry, or files in /dev/shm. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <dvsm/name.h>
+
+#include "internal.h"
+
+#define DVSM_SHM_FOLDER	"/dev/shm"
+
+/* @name without its leading '/', or NULL where it cannot be one. */
+static const char *dvsm_name_check(const char *name)
+{
+	size_t length;
+
+	name += *name == '/';
+	length = strnlen(name, DVSM_NAME_SIZE);
+	if (!length || length == DVSM_NAME_SIZE || strchr(name, '/') || !strcmp(name, ".") ||
+	    !strcmp(name, ".."))
+		return NULL;
+	return name;
+}
+
+/* Where names of @backend are: on the device (1), in /dev/shm (0), or nowhere. */
+static int dvsm_name_place(uint32_t backend)
+{
+	int chosen = dvsm_backend_choose(backend);
+
+	if (chosen < 0)
+		return chosen;
+	if (chosen == DVSM_BACKEND_MEMFD_HUGETLB)
+		return -EOPNOTSUPP;
+	return chosen == DVSM_BACKEND_DEVICE;
+}
+
+static int dvsm_name_ioctl(unsigned long command, void *argument)
+{
+	int device = dvsm_device_open();
+	int result;
+
+	if (device < 0)
+		return device;
+	result = dvsm_ioctl(device, command, argument);
+	close(device);
+	return result;
+}
+
+int dvsm_name_create(const struct dvsm_region *region, const char *name, uint32_t mode,
+		     uint32_t flags)
+{
+	struct dvsm_name_create create = {
+		.size = sizeof(create),
+		.flags = flags,
+		.region = region->fd,
+		.mode = mode,
+	};
+
+	if (region->backend != DVSM_BACKEND_DEVICE)
+		return dvsm_fail(EOPNOTSUPP);
+	name = dvsm_name_check(name);
+	if (!name)
+		return dvsm_fail(EINVAL);
+	memcpy(create.name, name, strlen(name));
+	return dvsm_result(dvsm_name_ioctl(DVSM_IOC_NAME_CREATE, &create));
+}
+
+/* A handle for a descriptor that was opened for it, or NULL and errno. */
+static struct dvsm_region *dvsm_name_wrap(int fd, uint32_t backend)
+{
+	struct dvsm_region_options options = {
+		.size = sizeof(options),
+		.backend = backend == DVSM_BACKEND_MEMFD_4K ? backend : DVSM_BACKEND_AUTO,
+	};
+	struct dvsm_region *region;
+	int error;
+
+	if (fd < 0)
+		return dvsm_fail_null(fd);
+	region = dvsm_region_open(fd, &options);
+	if (!region) {
+		error = errno;
+		close(fd);
+		errno = error;
+	}
+	return region;
+}
+
+static void dvsm_shm_path(char *path, size_t size, const char *name)
+{
+	snprintf(path, size, DVSM_SHM_FOLDER "/%s", name);
+}
+
+/* The file gets its name last, so nobody finds it without its length. */
+static int dvsm_shm_create(const char *name, uint32_t mode, uint64_t length)
+{
+	char path[sizeof(DVSM_SHM_FOLDER) + DVSM_NAME_SIZE], self[64];
+	int fd, error;
+
+	fd = open(DVSM_SHM_FOLDER, O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
+	if (fd < 0)
+		return -errno;
+	dvsm_shm_path(path, sizeof(path), name);
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+	if (!ftruncate(fd, (off_t)length) &&
+	    !linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW))
+		return fd;
+	error = errno;
+	close(fd);
+	return error == EFBIG ? -EINVAL : -error;
+}
+
+/* What a file in /dev/shm can be. */
+static int dvsm_shm_check(uint32_t mode, uint32_t flags, uint64_t length,
+			  const struct dvsm_region_options *options)
+{
+	if (flags != DVSM_NAME_F_KEEP)
+		return -EOPNOTSUPP;
+	if (options && (options->flags || options->policy))
+		return -EOPNOTSUPP;
+	if (options && (options->nr_nodes || options->nodes))
+		return -EINVAL;
+	if (mode & ~0777U || !length || length % DVSM_PAGE_SIZE || length > INT64_MAX)
+		return -EINVAL;
+	return 0;
+}
+
+static struct dvsm_region *dvsm_device_create_named(const char *name, uint32_t mode,
+						    uint32_t flags, uint64_t length,
+						    const struct dvsm_region_options *options)
+{
+	struct dvsm_region *region = dvsm_region_create(length, options);
+	int error;
+
+	if (!region)
+		return NULL;
+	error = dvsm_name_create(region, name, mode, flags);
+	if (error) {
+		dvsm_region_destroy(region);
+		return dvsm_fail_null(error);
+	}
+	return region;
+}
+
+struct dvsm_region *dvsm_region_create_named(const char *name, uint32_t mode, uint32_t flags,
+					     uint64_t length,
+					     const struct dvsm_region_options *options)
+{
+	uint32_t backend = DVSM_BACKEND_AUTO;
+	int place, error = 0;
+
+	if (options) {
+		error = dvsm_struct_check(options, options->size, sizeof(*options),
+					  sizeof(*options));
+		if (error)
+			return dvsm_fail_null(error);
+		backend = options->backend;
+	}
+	name = dvsm_name_check(name);
+	if (!name)
+		return dvsm_fail_null(EINVAL);
+	place = dvsm_name_place(backend);
+	if (place < 0)
+		return dvsm_fail_null(place);
+	if (place)
+		return dvsm_device_create_named(name, mode, flags, length, options);
+	error = dvsm_shm_check(mode, flags, length, options);
+	if (error)
+		return dvsm_fail_null(error);
+	return dvsm_name_wrap(dvsm_shm_create(name, mode, length), backend);
+}
+
+static int dvsm_shm_open(const char *name, uint32_t flags)
+{
+	int access = flags & DVSM_NAME_F_READ_ONLY ? O_RDONLY : O_RDWR;
+	char path[sizeof(DVSM_SHM_FOLDER) + DVSM_NAME_SIZE];
+	int fd;
+
+	if (flags & ~DVSM_NAME_F_READ_ONLY)
+		return -EOPNOTSUPP;
+	dvsm_shm_path(path, sizeof(path), name);
+	fd = open(path, access | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	return fd < 0 ? -errno : fd;
+}
+
+struct dvsm_region *dvsm_name_open(const char *name, uint32_t flags, uint32_t backend)
+{
+	struct dvsm_name_open argument = { .size = sizeof(argument), .flags = flags };
+	int place;
+
+	name = dvsm_name_check(name);
+	if (!name)
+		return dvsm_fail_null(EINVAL);
+	place = dvsm_name_place(backend);
+	if (place < 0)
+		return dvsm_fail_null(place);
+	if (!place)
+		return dvsm_name_wrap(dvsm_shm_open(name, flags), backend);
+	memcpy(argument.name, name, strlen(name));
+	return dvsm_name_wrap(dvsm_name_ioctl(DVSM_IOC_NAME_OPEN, &argument), backend);
+}
+
+int dvsm_name_unlink(const char *name, uint32_t backend)
+{
+	char path[sizeof(DVSM_SHM_FOLDER) + DVSM_NAME_SIZE];
+	struct dvsm_name_unlink argument = { .size = sizeof(argument) };
+	int place;
+
+	name = dvsm_name_check(name);
+	if (!name)
+		return dvsm_fail(EINVAL);
+	place = dvsm_name_place(backend);
+	if (place < 0)
+		return dvsm_fail(place);
+	if (!place) {
+		dvsm_shm_path(path, sizeof(path), name);
+		return unlink(path) ? dvsm_fail(errno) : 0;
+	}
+	memcpy(argument.name, name, strlen(name));
+	return dvsm_result(dvsm_name_ioctl(DVSM_IOC_NAME_UNLINK, &argument));
+}
+
+int dvsm_name_list(uint64_t *cursor, struct dvsm_name *names, uint32_t nr_names)
+{
+	struct dvsm_name_list argument = {
+		.size = sizeof(argument),
+		.cursor = *cursor,
+		.names = (uintptr_t)names,
+		.nr_names = nr_names > INT32_MAX ? INT32_MAX : nr_names,
+	};
+	int error = dvsm_name_ioctl(DVSM_IOC_NAME_LIST, &argument);
+
+	if (error)
+		return dvsm_fail(error);
+	*cursor = argument.out_next;
+	return (int)argument.out_nr_names;
+}
