@@ -13,7 +13,8 @@ TEST_F(info, version_features_and_sizes_are_those_of_the_header)
 {
 	const uint64_t always = DVSM_FEATURE_REGION | DVSM_FEATURE_IMPLICIT_REGION |
 				DVSM_FEATURE_PINNED | DVSM_FEATURE_POLICY |
-				DVSM_FEATURE_SNAPSHOT | DVSM_FEATURE_PIN | DVSM_FEATURE_DMABUF;
+				DVSM_FEATURE_SNAPSHOT | DVSM_FEATURE_PIN | DVSM_FEATURE_DMABUF |
+				DVSM_FEATURE_NAMES | DVSM_FEATURE_EVENTS;
 	struct dvsm_info info;
 
 	ASSERT_EQ(0, device_info(self->dev, &info));

@@ -211,10 +211,10 @@ TEST_F(command, struct_at_the_very_end_of_memory_works_at_any_alignment)
 
 	ASSERT_NE(MAP_FAILED, pages);
 	ASSERT_EQ(0, munmap(pages + PAGE, PAGE));
-	prepare(variant, self, &request);
 	for (shift = 0; shift < 8; shift++) {
 		char *at = pages + PAGE - variant->size - shift;
 
+		prepare(variant, self, &request);
 		memcpy(at, &request, variant->size);
 		EXPECT_EQ(0, call(variant, self, at)) TH_LOG("shift %u", shift);
 	}
