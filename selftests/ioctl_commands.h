@@ -416,6 +416,8 @@ FIXTURE_VARIANT_ADD(command, region_extents) {
 	.size_min = END_OF(struct dvsm_region_extents, out_next),
 	.outputs = { SPAN(struct dvsm_region_extents, out_nr_ranges, out_next) },
 	.fill = fill_extents,
+};
+
 FIXTURE_VARIANT_ADD(command, name_create) {
 	.cmd = DVSM_IOC_NAME_CREATE,
 	.size = sizeof(struct dvsm_name_create),
