@@ -14,7 +14,7 @@ MODULE_OUT ?= $(BUILD)/kmod/$(kernel_release)
 have_kernel := $(wildcard $(KDIR)/include/generated/utsrelease.h)
 kbuild = $(MAKE) -C $(KDIR) M=$(MODULE_OUT) DVSM_INCLUDE=$(top)/include
 
-.PHONY: all module lib tests check demo bench-heap bench-kernel install modules_install dkms_install clean help
+.PHONY: all module lib tests check demo bench-heap bench-kernel bench-dma install modules_install dkms_install clean help
 
 ifneq ($(have_kernel),)
 all: module lib
@@ -58,6 +58,9 @@ bench-heap:
 
 bench-kernel:
 	$(top)/scripts/bench-kernel.sh
+
+bench-dma:
+	$(top)/scripts/bench-dma.sh
 
 # depmod runs only where the module lands on this machine.
 modules_install: module

@@ -45,6 +45,7 @@ struct dvsm_io {
 	uint64_t length;	/* of the range; shrinks to the end of the file */
 	char *memory;		/* the range */
 	char *map;		/* the mapping that it lies in */
+	uint64_t map_start;	/* of the mapping in the region */
 	uint64_t map_length;
 	int fd;			/* the caller's */
 	int direct;		/* the same file with O_DIRECT, or -1 */
@@ -322,6 +323,9 @@ static bool dvsm_io_uring_init(struct dvsm_io *io)
 		munmap(io->slots, size);
 		return false;
 	}
+	/* On several CPUs; a failure shows at the first request that needs the memory. */
+	if (!io->store)
+		dvsm_region_populate(io->region, io->map_start, io->map_length, 0, NULL);
 	if (!(io->flags & DVSM_IO_F_UNREGISTERED))
 		io->fixed = dvsm_region_register_uring(io->region, &io->ring, io->map,
 						       io->map_length) > 0;
@@ -427,6 +431,7 @@ static int dvsm_io_open(struct dvsm_io *io)
 
 	if (end > io->region->length)
 		end = io->region->length;
+	io->map_start = start;
 	io->map_length = end - start;
 	io->map = dvsm_region_map(io->region, start, io->map_length,
 				  PROT_READ | (io->store ? 0 : PROT_WRITE), NULL);

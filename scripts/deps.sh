@@ -10,6 +10,7 @@ declare -A groups=(
 	[vm]="gcc make libc6-dev liburing-dev qemu-system-x86 busybox-static cpio kmod xz-utils"
 	[debug-kernel]="gcc make libc6-dev bc bison flex libelf-dev libssl-dev perl kmod xz-utils"
 	[check]="g++ clang sparse shellcheck perl"
+	[bench]="fio"
 	[rdma]="libibverbs-dev ibverbs-providers rdma-core iproute2"
 )
 

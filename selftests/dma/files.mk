@@ -2,3 +2,13 @@
 # Memory for devices: pins, dma-bufs. importer/ is a module of its own, which scripts/vm/run.sh builds (--build).
 
 TESTS += dma/pin_test dma/dmabuf_test
+
+# Not static: libibverbs loads its drivers. Built where its header is.
+ifneq ($(wildcard /usr/include/infiniband/verbs.h),)
+all: $(O)/dma_bench
+endif
+
+$(O)/dma_bench: $(here)/dma/dma_bench.c $(here)/common.h $(objects)
+	@mkdir -p $(@D)
+	@echo "  CCLD    $(@F)"
+	@$(CC) $(CFLAGS) -pthread -o $@ $< $(SUPPORT:%=$(O)/.obj/%.o) -libverbs
