@@ -8,7 +8,9 @@ ifneq ($(wildcard /usr/include/infiniband/verbs.h),)
 all: $(O)/dma_bench
 endif
 
-$(O)/dma_bench: $(here)/dma/dma_bench.c $(here)/common.h $(objects)
+dma_bench_objects := $(O)/.obj/command.o $(O)/.obj/uring.o
+
+$(O)/dma_bench: $(here)/dma/dma_bench.c $(here)/common.h $(dma_bench_objects)
 	@mkdir -p $(@D)
 	@echo "  CCLD    $(@F)"
-	@$(CC) $(CFLAGS) -pthread -o $@ $< $(SUPPORT:%=$(O)/.obj/%.o) -libverbs
+	@$(CC) $(CFLAGS) -pthread -o $@ $< $(dma_bench_objects) -libverbs
