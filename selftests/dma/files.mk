@@ -8,7 +8,7 @@ ifneq ($(wildcard /usr/include/infiniband/verbs.h),)
 all: $(O)/dma_bench
 endif
 
-dma_bench_objects := $(O)/.obj/command.o $(O)/.obj/uring.o
+dma_bench_objects := $(O)/.obj/command.o $(O)/.obj/process.o $(O)/.obj/uring.o
 
 $(O)/dma_bench: $(here)/dma/dma_bench.c $(here)/common.h $(dma_bench_objects)
 	@mkdir -p $(@D)
