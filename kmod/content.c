@@ -11,22 +11,21 @@
 
 #include "dvsm.h"
 
-/* Whose page cache holds what @region reads at @chunk; NULL if that was lost. */
-static struct dvsm_region *dvsm_content_store_locked(struct dvsm_region *region, u64 chunk)
+/* Whose page cache holds what @region reads at @index; NULL if that was lost. */
+static struct dvsm_region *dvsm_content_store_locked(struct dvsm_region *region, pgoff_t index)
 {
-	struct dvsm_link *link = xa_load(&region->links, chunk);
+	struct dvsm_link *link = xa_load(&region->links, dvsm_page_chunk(index));
 
-	return link && link->content ? link->content->store : region;
+	return link && link->content ? dvsm_share_find(link->content, index)->store : region;
 }
 
-/* Whether a write to @chunk would change nothing about who shares what. */
-static bool dvsm_content_is_exclusive_locked(struct dvsm_region *region, u64 chunk)
+/* Whether a write to @index would change nothing about who shares what. */
+static bool dvsm_content_is_exclusive_locked(struct dvsm_link *link, pgoff_t index)
 {
-	struct dvsm_link *link = xa_load(&region->links, chunk);
-
 	if (!link || !link->content)
 		return true;
-	return link->content->nr_members == 1 && !link->content->nr_bases;
+	return dvsm_link_is_alone(link) && !link->content->nr_bases &&
+	       dvsm_share_find(link->content, index) == link->content;
 }
 
 static struct folio *dvsm_content_get_locked(struct dvsm_region *region, pgoff_t index,
@@ -38,15 +37,18 @@ static struct folio *dvsm_content_get_locked(struct dvsm_region *region, pgoff_t
 	struct dvsm_region *store;
 	int ret;
 
-	if (write && link && link->content) {
-		ret = dvsm_share_break(link, placing->held);
+	if (link && link->content) {
+		if (write)
+			ret = dvsm_share_break(link, index, placing->held);
+		else
+			ret = dvsm_share_read(link, index);
 		if (ret)
 			return ERR_PTR(ret);
+		link = xa_load(&region->links, chunk);
 	}
-	store = dvsm_content_store_locked(region, chunk);
-	if (!store)
-		return ERR_PTR(-EIO);
-	found->exclusive = dvsm_content_is_exclusive_locked(region, chunk);
+	store = dvsm_content_store_locked(region, index);
+	found->exclusive = dvsm_content_is_exclusive_locked(link, index);
+	found->parts = link && link->content && link->content->parts;
 	return dvsm_store_get_locked(store, index, placing, &found->allocated);
 }
 
@@ -87,6 +89,7 @@ struct folio *dvsm_content_get(struct dvsm_region *region, pgoff_t index,
  * dvsm_content_peek - Find the folio that holds a page, for reading.
  * @region: the region
  * @index: the page
+ * @parts: set if the folio's other pages may not be what the region reads
  *
  * While the reference is held the page shows what the region held when it was
  * taken or, in a region that is written to, something later.
@@ -95,17 +98,22 @@ struct folio *dvsm_content_get(struct dvsm_region *region, pgoff_t index,
  * Return: the folio with a reference, NULL for a hole; -EIO for contents that
  * were lost.
  */
-struct folio *dvsm_content_peek(struct dvsm_region *region, pgoff_t index)
+struct folio *dvsm_content_peek(struct dvsm_region *region, pgoff_t index, bool *parts)
 {
 	u64 chunk = dvsm_page_chunk(index);
 	struct mutex *mutex = dvsm_store_chunk_mutex(region->family, chunk);
 	struct dvsm_region *store = region;
 	struct folio *folio = NULL;
 
+	*parts = false;
 	down_read(&region->family->lock);
 	if (xa_load(&region->links, chunk)) {
+		struct dvsm_link *link;
+
 		mutex_lock(mutex);
-		store = dvsm_content_store_locked(region, chunk);
+		link = xa_load(&region->links, chunk);
+		*parts = link && link->content && link->content->parts;
+		store = dvsm_content_store_locked(region, index);
 		if (store)
 			folio = filemap_get_folio(store->inode->i_mapping, index);
 		mutex_unlock(mutex);
@@ -159,8 +167,28 @@ static bool dvsm_content_walk_own_folio(struct folio *folio, void *arg)
 	return dvsm_content_walk_folio(folio, arg) || fatal_signal_pending(current);
 }
 
+/* All folios of [start, end), inside one chunk, that the region reads any page of. */
+static bool dvsm_content_walk_locked(struct dvsm_region *region, pgoff_t start, pgoff_t end,
+				     struct dvsm_content_walk *walk)
+{
+	struct dvsm_link *link = xa_load(&region->links, dvsm_page_chunk(start));
+	struct dvsm_share *share = link ? link->content : NULL;
+	bool stop = false;
+
+	if (!share)
+		return dvsm_store_walk(region, start, end, dvsm_content_walk_folio, walk);
+	for (; share && !stop; share = share->under) {
+		walk->shared = share != link->content || !dvsm_link_is_alone(link);
+		if (share->store)
+			stop = dvsm_store_walk(share->store, start, end, dvsm_content_walk_folio,
+					       walk);
+	}
+	walk->shared = false;
+	return stop;
+}
+
 /**
- * dvsm_content_walk - Look at the folios that a region reads, in order.
+ * dvsm_content_walk - Look at the folios that a region reads, in order of chunks.
  * @region: the region
  * @start: first page
  * @end: the page after the last
@@ -184,7 +212,6 @@ void dvsm_content_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
 		return;
 	}
 	while (!stop && start < end && !fatal_signal_pending(current)) {
-		struct dvsm_region *store;
 		struct mutex *mutex;	/* as above */
 
 		chunk = dvsm_content_next_chunk(region, dvsm_page_chunk(start));
@@ -194,22 +221,28 @@ void dvsm_content_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
 		mutex = dvsm_store_chunk_mutex(region->family, chunk);
 		down_read(&region->family->lock);
 		mutex_lock(mutex);
-		store = dvsm_content_store_locked(region, chunk);
-		walk.shared = dvsm_link_is_shared(xa_load(&region->links, chunk));
-		if (store)
-			stop = dvsm_store_walk(store, start,
-					       min_t(u64, end, (chunk + 1) << DVSM_CHUNK_ORDER),
-					       dvsm_content_walk_folio, &walk);
+		stop = dvsm_content_walk_locked(region, start,
+						min_t(u64, end, (chunk + 1) << DVSM_CHUNK_ORDER),
+						&walk);
 		mutex_unlock(mutex);
 		up_read(&region->family->lock);
 		start = (chunk + 1) << DVSM_CHUNK_ORDER;
 	}
 }
 
-static bool dvsm_content_first(struct folio *folio, bool shared, void *arg)
+/* The next page from @index on, in the chunk or after it, that has memory. */
+static pgoff_t dvsm_content_next_locked(struct dvsm_region *region, pgoff_t index)
 {
-	*(pgoff_t *)arg = folio->index;
-	return true;
+	struct dvsm_link *link = xa_load(&region->links, dvsm_page_chunk(index));
+	struct dvsm_share *share = link ? link->content : NULL;
+	pgoff_t next = region->nr_pages;
+
+	if (!share)
+		return dvsm_store_next(region, index);
+	for (; share; share = share->under)
+		if (share->store)
+			next = min(next, dvsm_store_next(share->store, index));
+	return next;
 }
 
 /**
@@ -223,10 +256,29 @@ static bool dvsm_content_first(struct folio *folio, bool shared, void *arg)
  */
 pgoff_t dvsm_content_next(struct dvsm_region *region, pgoff_t index)
 {
-	pgoff_t found = region->nr_pages;
+	pgoff_t from = index;
 
-	dvsm_content_walk(region, index, region->nr_pages, dvsm_content_first, &found);
-	return fatal_signal_pending(current) ? index : max(found, index);
+	if (xa_empty(&region->links))
+		return dvsm_store_next(region, index);
+	while (!fatal_signal_pending(current)) {
+		u64 chunk = dvsm_content_next_chunk(region, dvsm_page_chunk(from));
+		struct mutex *mutex = dvsm_store_chunk_mutex(region->family, chunk);
+		pgoff_t next;
+
+		if (chunk > dvsm_page_chunk(region->nr_pages - 1))
+			return region->nr_pages;
+		from = max_t(u64, from, chunk << DVSM_CHUNK_ORDER);
+		down_read(&region->family->lock);
+		mutex_lock(mutex);
+		next = dvsm_content_next_locked(region, from);
+		mutex_unlock(mutex);
+		up_read(&region->family->lock);
+		if (dvsm_page_chunk(next) == chunk && next < region->nr_pages)
+			return next;
+		from = (chunk + 1) << DVSM_CHUNK_ORDER;
+		cond_resched();
+	}
+	return index;
 }
 
 /**
@@ -240,12 +292,14 @@ pgoff_t dvsm_content_next(struct dvsm_region *region, pgoff_t index)
  */
 void dvsm_content_unmap(struct dvsm_region *region, u64 chunk)
 {
-	struct dvsm_region *store = dvsm_content_store_locked(region, chunk);
+	struct dvsm_link *link = xa_load(&region->links, chunk);
 
 	lockdep_assert_held_write(&region->family->lock);
 
-	if (store)
-		dvsm_store_settle_chunk(store, chunk);
+	if (link && link->content)
+		dvsm_share_settle(link->content);
+	else
+		dvsm_store_settle_chunk(region, chunk);
 	dvsm_store_unmap_chunk(region, chunk);
 }
 
@@ -286,18 +340,18 @@ static long dvsm_content_discard_part(struct dvsm_region *region, u64 chunk, lof
 	int ret;
 
 	if (link && link->content) {
-		ret = dvsm_share_break(link, NULL);
+		ret = dvsm_share_break_all(link);
 		if (ret)
 			return ret;
 	}
-	store = dvsm_content_store_locked(region, chunk);
+	store = dvsm_content_store_locked(region, chunk << DVSM_CHUNK_ORDER);
 	/* Another region's page cache knows nothing of this one's mappings. */
 	if (store != region)
 		dvsm_content_unmap(region, chunk);
 	return dvsm_store_discard(store, start, end);
 }
 
-static bool dvsm_content_count(struct folio *folio, void *arg)
+static bool dvsm_content_count(struct folio *folio, bool shared, void *arg)
 {
 	*(unsigned long *)arg += folio_nr_pages(folio);
 	return false;
@@ -307,12 +361,10 @@ static long dvsm_content_discard_chunk(struct dvsm_region *region, u64 chunk)
 {
 	pgoff_t start = chunk << DVSM_CHUNK_ORDER;
 	unsigned long nr_pages = 0;
-	struct dvsm_region *store = dvsm_content_store_locked(region, chunk);
+	struct dvsm_content_walk walk = { .fn = dvsm_content_count, .arg = &nr_pages };
 	int ret;
 
-	if (store)
-		dvsm_store_walk(store, start, start + DVSM_CHUNK_PAGES, dvsm_content_count,
-				&nr_pages);
+	dvsm_content_walk_locked(region, start, start + DVSM_CHUNK_PAGES, &walk);
 	ret = dvsm_content_make_hole(region, chunk);
 	return ret ? ret : nr_pages;
 }

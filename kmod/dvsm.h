@@ -173,6 +173,7 @@ struct dvsm_placing {
 	int here;			/* node to call local, or NUMA_NO_NODE: this CPU's */
 	nodemask_t *allowed;		/* the caller's cpuset when @here is given, or NULL */
 	bool overwrite;			/* the folio is about to be filled: do not zero it */
+	unsigned int order_limit;	/* the folio's order has to be below; 0: no limit */
 	struct folio *held;		/* the core has a reference on it for this fault, or NULL */
 };
 
@@ -180,6 +181,7 @@ struct dvsm_placing {
 struct dvsm_found {
 	bool allocated;			/* there was a hole */
 	bool exclusive;			/* the region may write without breaking a share */
+	bool parts;			/* the chunk is made of several folios' pages */
 };
 
 /* What a region reads, in pages; huge folios are counted as one. */
@@ -269,7 +271,7 @@ int dvsm_store_copy_chunk(struct dvsm_region *target, struct dvsm_region *source
 struct folio *dvsm_content_get(struct dvsm_region *region, pgoff_t index,
 			       const struct dvsm_placing *placing, bool write,
 			       struct dvsm_found *found);
-struct folio *dvsm_content_peek(struct dvsm_region *region, pgoff_t index);
+struct folio *dvsm_content_peek(struct dvsm_region *region, pgoff_t index, bool *parts);
 u64 dvsm_content_next_chunk(struct dvsm_region *region, u64 chunk);
 pgoff_t dvsm_content_next(struct dvsm_region *region, pgoff_t index);
 void dvsm_content_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
@@ -281,7 +283,7 @@ int dvsm_content_make_hole(struct dvsm_region *region, u64 chunk);
 
 /* snapshot.c */
 struct file *dvsm_snapshot_take(struct dvsm_region *parent, loff_t start, loff_t end,
-				const char *label, u32 flags);
+				const char *label, u32 flags, u64 granularity);
 int dvsm_region_diff(struct dvsm_region *region, struct dvsm_region *other,
 		     struct dvsm_region_diff *arg);
 int dvsm_snapshot_restore(struct dvsm_region *region, struct dvsm_region *snapshot,

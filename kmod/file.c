@@ -59,7 +59,7 @@ int dvsm_file_release(struct inode *inode, struct file *file)
 }
 
 /* The folio at @pos for writing, referenced; allocated where there was none. */
-static struct folio *dvsm_file_folio_write(struct dvsm_region *region, loff_t pos)
+static struct folio *dvsm_file_folio_write(struct dvsm_region *region, loff_t pos, bool *parts)
 {
 	struct dvsm_found found;
 	struct folio *folio;
@@ -71,18 +71,22 @@ static struct folio *dvsm_file_folio_write(struct dvsm_region *region, loff_t po
 		dvsm_folio_mark_written(folio);
 		folio_unlock(folio);
 	}
+	*parts = found.parts;
 	return folio;
 }
 
-/* How far from @pos one copy may go: to the end of the folio, or of its first good pages. */
-static size_t dvsm_file_span(struct folio *folio, loff_t pos, size_t count)
+/*
+ * How far from @pos one copy may go: to the end of the folio, or of the page if
+ * the next one is elsewhere or lost.
+ */
+static size_t dvsm_file_span(struct folio *folio, bool parts, loff_t pos, size_t count)
 {
 	pgoff_t index = pos >> PAGE_SHIFT;
 	size_t span;
 
 	if (dvsm_store_page_is_poisoned(folio, index))
 		return 0;
-	if (folio_test_large(folio) && folio_test_has_hwpoisoned(folio))
+	if (parts || (folio_test_large(folio) && folio_test_has_hwpoisoned(folio)))
 		span = PAGE_SIZE - offset_in_page(pos);
 	else
 		span = folio_size(folio) - (pos - folio_pos(folio));
@@ -93,7 +97,8 @@ static size_t dvsm_file_span(struct folio *folio, loff_t pos, size_t count)
 static ssize_t dvsm_file_read_step(struct dvsm_region *region, loff_t pos, size_t count,
 				   struct iov_iter *to)
 {
-	struct folio *folio = dvsm_content_peek(region, pos >> PAGE_SHIFT);
+	bool parts;
+	struct folio *folio = dvsm_content_peek(region, pos >> PAGE_SHIFT, &parts);
 	size_t span;
 	ssize_t done;
 
@@ -111,7 +116,7 @@ static ssize_t dvsm_file_read_step(struct dvsm_region *region, loff_t pos, size_
 	 * Not copy_page_to_iter(): older kernels lend the page itself to a pipe, and
 	 * who reads the pipe may take it out of the page cache.
 	 */
-	span = dvsm_file_span(folio, pos, count);
+	span = dvsm_file_span(folio, parts, pos, count);
 	if (span)
 		done = copy_to_iter(folio_address(folio) + offset_in_folio(folio, pos), span, to);
 	else
@@ -145,13 +150,14 @@ static ssize_t dvsm_file_read_iter(struct kiocb *iocb, struct iov_iter *to)
 static ssize_t dvsm_file_write_step(struct dvsm_region *region, loff_t pos, size_t count,
 				    struct iov_iter *from)
 {
-	struct folio *folio = dvsm_file_folio_write(region, pos);
+	bool parts;
+	struct folio *folio = dvsm_file_folio_write(region, pos, &parts);
 	size_t span;
 	ssize_t done;
 
 	if (IS_ERR(folio))
 		return PTR_ERR(folio) == -EDQUOT ? -ENOMEM : PTR_ERR(folio);
-	span = dvsm_file_span(folio, pos, count);
+	span = dvsm_file_span(folio, parts, pos, count);
 	if (span)
 		done = copy_page_from_iter(folio_page(folio, (pos >> PAGE_SHIFT) - folio->index),
 					   offset_in_page(pos), span, from);
@@ -193,11 +199,12 @@ static ssize_t dvsm_file_write_iter(struct kiocb *iocb, struct iov_iter *from)
 static pgoff_t dvsm_file_next_hole(struct dvsm_region *region, pgoff_t index)
 {
 	while (index < region->nr_pages) {
-		struct folio *folio = dvsm_content_peek(region, index);
+		bool parts;
+		struct folio *folio = dvsm_content_peek(region, index, &parts);
 
 		if (IS_ERR_OR_NULL(folio))
 			break;
-		index = folio->index + folio_nr_pages(folio);
+		index = parts ? index + 1 : folio->index + folio_nr_pages(folio);
 		folio_put(folio);
 		cond_resched();
 	}

@@ -335,10 +335,25 @@ static int dvsm_region_extents_ioctl(struct dvsm_call *call)
 	return ret;
 }
 
+static int dvsm_granularity_check(const struct dvsm_region *region,
+				  const struct dvsm_snapshot_take *arg, u64 *granularity)
+{
+	bool adaptive = arg->flags & DVSM_SNAPSHOT_F_ADAPTIVE;
+
+	*granularity = arg->granularity;
+	if (!*granularity)
+		*granularity = adaptive ? PAGE_SIZE : DVSM_CHUNK_SIZE;
+	if (*granularity == DVSM_CHUNK_SIZE)
+		return adaptive ? -EINVAL : 0;
+	if (*granularity != PAGE_SIZE && *granularity != 16 * PAGE_SIZE)
+		return -EOPNOTSUPP;
+	return region->flags & DVSM_REGION_F_HUGE_REQUIRED ? -EOPNOTSUPP : 0;
+}
+
 static int dvsm_snapshot_take_ioctl(struct dvsm_call *call)
 {
 	struct dvsm_snapshot_take *arg = &call->arg.snapshot_take;
-	u64 length = arg->length;
+	u64 length = arg->length, granularity;
 	struct file *file;
 	int ret;
 
@@ -350,11 +365,12 @@ static int dvsm_snapshot_take_ioctl(struct dvsm_call *call)
 	if (!IS_ALIGNED(arg->offset, DVSM_CHUNK_SIZE) ||
 	    (!IS_ALIGNED(length, DVSM_CHUNK_SIZE) && arg->offset + length != call->region->length))
 		return -EINVAL;
-	if (arg->granularity && arg->granularity != DVSM_CHUNK_SIZE)
-		return -EOPNOTSUPP;
+	ret = dvsm_granularity_check(call->region, arg, &granularity);
+	if (ret)
+		return ret;
 
 	file = dvsm_snapshot_take(call->region, arg->offset, arg->offset + length, arg->label,
-				  arg->flags);
+				  arg->flags, granularity);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	call->new_file = file;
@@ -583,7 +599,8 @@ static const struct dvsm_op dvsm_ops[] = {
 	DVSM_OP(DVSM_IOC_REGION_JOIN, region_join, cookie, 0, DVSM_OP_REGION | DVSM_OP_WRITE),
 	DVSM_OP(DVSM_IOC_REGION_LEAVE, region_leave, cookie, 0, DVSM_OP_REGION | DVSM_OP_WRITE),
 	DVSM_OP(DVSM_IOC_REGION_MEMBERS, region_members, out_next, 0, DVSM_OP_REGION),
-	DVSM_OP(DVSM_IOC_SNAPSHOT_TAKE, snapshot_take, label, DVSM_SNAPSHOT_F_READ_ONLY,
+	DVSM_OP(DVSM_IOC_SNAPSHOT_TAKE, snapshot_take, label,
+		DVSM_SNAPSHOT_F_READ_ONLY | DVSM_SNAPSHOT_F_ADAPTIVE,
 		DVSM_OP_REGION | DVSM_OP_WRITE),
 	DVSM_OP(DVSM_IOC_SNAPSHOT_RESTORE, snapshot_restore, out_restored, 0,
 		DVSM_OP_REGION | DVSM_OP_WRITE),

@@ -72,6 +72,23 @@ static void dvsm_fault_upgrade(struct vm_fault *vmf, struct folio *folio, bool e
 		vmf->flags |= FAULT_FLAG_WRITE;
 }
 
+static int dvsm_fault_look_at_pte(pte_t *pte, unsigned long addr, void *arg)
+{
+	return 0;
+}
+
+/*
+ * The region reads some pages of the chunk elsewhere, so the folio must not be mapped
+ * whole: where there is a page table the core maps pages.
+ */
+static int dvsm_fault_prepare_parts(struct vm_fault *vmf)
+{
+	if (!pmd_none(READ_ONCE(*vmf->pmd)))
+		return 0;
+	return apply_to_page_range(vmf->vma->vm_mm, vmf->address & PAGE_MASK, PAGE_SIZE,
+				   dvsm_fault_look_at_pte, NULL);
+}
+
 static vm_fault_t dvsm_region_fault(struct vm_fault *vmf)
 {
 	struct dvsm_region *region = dvsm_file_region(vmf->vma->vm_file);
@@ -95,6 +112,11 @@ static vm_fault_t dvsm_region_fault(struct vm_fault *vmf)
 		atomic_long_inc(&region->stats.nr_faults_private);
 	trace_dvsm_fault(region->id, vmf->pgoff, vmf->flags, folio_order(folio), folio_nid(folio),
 			 0);
+	if (found.parts && folio_test_large(folio) && dvsm_fault_prepare_parts(vmf)) {
+		folio_unlock(folio);
+		folio_put(folio);
+		return dvsm_fault_fail(region, vmf, -ENOMEM);
+	}
 	dvsm_fault_upgrade(vmf, folio, found.exclusive);
 	vmf->page = folio_page(folio, vmf->pgoff - folio->index);
 	dvsm_delay();

@@ -11,15 +11,26 @@
 struct dvsm_region;
 struct folio;
 
+#define DVSM_SHARE_DEPTH_MAX	4	/* shares under one another */
+#define DVSM_SHARE_PARTS_MANY	128	/* pages that make a chunk of its own worth while */
+#define DVSM_SHARE_REFUSALS_MAX	4
+
 /* Contents of one chunk that several regions may read. Guarded as share.c says. */
 struct dvsm_share {
 	u64 chunk;
 	struct dvsm_region *store;	/* whose page cache; its inode is held. NULL: a copy
 					 * could not be had, and reading is an error
 					 */
+	struct dvsm_share *under;	/* what it reads where it has no page of its own */
+	unsigned long *parts;		/* bit for page: what it has; NULL: all of it */
 	struct list_head members;	/* links */
 	unsigned int nr_members;
+	unsigned int nr_overs;		/* shares that this one is under */
 	unsigned int nr_bases;		/* snapshots that started from it */
+	u8 depth;			/* shares below it */
+	u8 nr_refusals;			/* times that its parts could not be put together */
+	u8 order;			/* of what a write to a shared page copies */
+	bool adaptive;			/* whether much that was copied becomes a chunk */
 };
 
 /* What a region has to do with shares at one chunk. In region->links. */
@@ -30,6 +41,7 @@ struct dvsm_link {
 	struct dvsm_share *base;
 	struct dvsm_share *lent;
 	struct list_head member;	/* in content->members */
+	bool seen;			/* a page that others share may be mapped */
 };
 
 int dvsm_share_init(void);
@@ -44,18 +56,31 @@ void dvsm_share_switch(struct dvsm_link *link, struct dvsm_share *to);
 int dvsm_share_leave_to_hole(struct dvsm_link *link);
 void dvsm_link_prune(struct dvsm_region *region, u64 chunk);
 void dvsm_share_unmap(struct dvsm_share *share);
-int dvsm_share_break(struct dvsm_link *link, struct folio *held);
+struct dvsm_share *dvsm_share_find(struct dvsm_share *share, pgoff_t index);
+bool dvsm_share_settle(struct dvsm_share *share);
+int dvsm_share_copy_page(struct dvsm_share *share, pgoff_t index, struct folio *dst);
+int dvsm_share_copy_to(struct dvsm_share *share, struct dvsm_region *target);
+int dvsm_share_read(struct dvsm_link *link, pgoff_t index);
+int dvsm_share_break(struct dvsm_link *link, pgoff_t index, struct folio *held);
+int dvsm_share_break_all(struct dvsm_link *link);
+void dvsm_share_try_fold(struct dvsm_link *link);
+
+/* Whether @link's region alone reads its share, and may write to what that has. */
+static inline bool dvsm_link_is_alone(const struct dvsm_link *link)
+{
+	return link->content->nr_members == 1 && !link->content->nr_overs;
+}
 
 /* Whether others read what @link's region reads. */
 static inline bool dvsm_link_is_shared(const struct dvsm_link *link)
 {
-	return link && link->content && link->content->nr_members > 1;
+	return link && link->content && (!dvsm_link_is_alone(link) || link->content->parts);
 }
 
 /* Whether others read what lies in the place of @link's region. */
 static inline bool dvsm_link_lends_to_others(const struct dvsm_link *link)
 {
-	return link && link->lent && (link->lent != link->content || link->lent->nr_members > 1);
+	return link && link->lent && (link->lent != link->content || !dvsm_link_is_alone(link));
 }
 
 #endif /* DVSM_SHARE_H */

@@ -180,10 +180,13 @@ static bool dvsm_store_is_hole(struct dvsm_region *region, pgoff_t start, pgoff_
 }
 
 /* The largest order of a folio around @index that no other folio is in the way of. */
-static unsigned int dvsm_store_order_free(struct dvsm_region *region, pgoff_t index)
+static unsigned int dvsm_store_order_free(struct dvsm_region *region, pgoff_t index,
+					  const struct dvsm_placing *placing)
 {
 	unsigned int order = dvsm_order_max(index, region->nr_pages);
 
+	if (placing->order_limit && order >= placing->order_limit)
+		order = placing->order_limit - 1;
 	while (order) {
 		pgoff_t start = dvsm_block_start(index, order);
 
@@ -199,7 +202,7 @@ static struct folio *dvsm_store_alloc(struct dvsm_region *region, pgoff_t index,
 				      const struct dvsm_placing *placing)
 {
 	bool huge_only = region->flags & DVSM_REGION_F_HUGE_REQUIRED;
-	unsigned int best = dvsm_store_order_free(region, index);
+	unsigned int best = dvsm_store_order_free(region, index, placing);
 	unsigned int order = best;
 	struct folio *folio;
 

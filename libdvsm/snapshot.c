@@ -28,7 +28,7 @@ static int dvsm_snapshot_options_check(const struct dvsm_snapshot_options *optio
 	error = dvsm_struct_check(options, options->size, sizeof(*options), sizeof(*options));
 	if (error)
 		return error;
-	if (options->flags & ~DVSM_SNAPSHOT_F_READ_ONLY)
+	if (options->flags & ~(DVSM_SNAPSHOT_F_READ_ONLY | DVSM_SNAPSHOT_F_ADAPTIVE))
 		return -EOPNOTSUPP;
 	if (options->reserved)
 		return -EINVAL;

@@ -491,7 +491,7 @@ FIXTURE_VARIANT_ADD(command, snapshot_take) {
 	.cmd = DVSM_IOC_SNAPSHOT_TAKE,
 	.size = sizeof(struct dvsm_snapshot_take),
 	.size_min = END_OF(struct dvsm_snapshot_take, label),
-	.known_flags = DVSM_SNAPSHOT_F_READ_ONLY,
+	.known_flags = DVSM_SNAPSHOT_F_READ_ONLY | DVSM_SNAPSHOT_F_ADAPTIVE,
 	.writes = true,
 	.makes_fd = true,
 	.fill = fill_nothing,

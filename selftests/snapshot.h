@@ -20,6 +20,20 @@ static inline int snapshot_take_range(int fd, uint64_t offset, uint64_t length, 
 	return ret < 0 ? -errno : ret;
 }
 
+/* @granularity: bytes that a write copies */
+static inline int __attribute__((unused))
+snapshot_take_in_parts(int fd, uint64_t granularity, uint32_t flags)
+{
+	struct dvsm_snapshot_take arg = {
+		.size = sizeof(arg),
+		.flags = flags,
+		.granularity = granularity,
+	};
+	int ret = ioctl(fd, DVSM_IOC_SNAPSHOT_TAKE, &arg);
+
+	return ret < 0 ? -errno : ret;
+}
+
 static inline int snapshot_take(int fd)
 {
 	return snapshot_take_range(fd, 0, 0, 0);

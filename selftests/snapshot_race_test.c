@@ -34,6 +34,7 @@ FIXTURE(snapshot_race)
 FIXTURE_VARIANT(snapshot_race)
 {
 	unsigned int delay_us;
+	uint64_t granularity;
 };
 
 FIXTURE_VARIANT_ADD(snapshot_race, plain)
@@ -44,6 +45,17 @@ FIXTURE_VARIANT_ADD(snapshot_race, plain)
 FIXTURE_VARIANT_ADD(snapshot_race, with_delayed_faults)
 {
 	.delay_us = 500,
+};
+
+FIXTURE_VARIANT_ADD(snapshot_race, in_parts)
+{
+	.granularity = 4096,
+};
+
+FIXTURE_VARIANT_ADD(snapshot_race, in_parts_with_delayed_faults)
+{
+	.delay_us = 500,
+	.granularity = 4096,
 };
 
 /* How long one test goes on. */
@@ -139,7 +151,7 @@ TEST_F(snapshot_race, every_snapshot_is_one_moment_and_never_changes)
 		}
 	}
 	while (clock_ms() < end) {
-		int s = snapshot_take(self->fd);
+		int s = snapshot_take_in_parts(self->fd, variant->granularity, 0);
 		char *map;
 
 		ASSERT_LE(0, s) TH_LOG("%s", strerror(-s));
@@ -192,7 +204,7 @@ TEST_F(snapshot_race, no_write_is_lost)
 			munmap(maps[at], LENGTH);
 			close(s[at]);
 		}
-		s[at] = snapshot_take(nr % 3 && s[!at] >= 0 ? s[!at] : self->fd);
+		s[at] = snapshot_take_in_parts(nr % 3 && s[!at] >= 0 ? s[!at] : self->fd, variant->granularity, 0);
 		ASSERT_LE(0, s[at]);
 		maps[at] = region_map(s[at], LENGTH, 0);
 		maps[at][nr * 4096 % LENGTH] = nr;
@@ -208,7 +220,7 @@ TEST_F(snapshot_race, no_write_is_lost)
 TEST_F(snapshot_race, storm_of_commands_and_faults_ends_well)
 {
 	unsigned long end = clock_ms() + test_ms();
-	int s = snapshot_take(self->fd);
+	int s = snapshot_take_in_parts(self->fd, variant->granularity, 0);
 	char *map = region_map(s, LENGTH, 0);
 	pid_t pids[4];
 
@@ -241,7 +253,7 @@ TEST_F(snapshot_race, storm_of_commands_and_faults_ends_well)
 						       &merge);
 				break;
 			default:
-				t = snapshot_take(nr & 1 ? s : self->fd);
+				t = snapshot_take_in_parts(nr & 1 ? s : self->fd, variant->granularity, 0);
 				if (t < 0)
 					_exit(1);
 				if (nr % 3)
@@ -266,7 +278,7 @@ TEST_F(snapshot_race, parent_may_be_closed_while_its_snapshots_are_used)
 		pid_t pid;
 
 		stamp(map, LENGTH, 5);
-		s = snapshot_take(fd);
+		s = snapshot_take_in_parts(fd, variant->granularity, 0);
 		ASSERT_LE(0, s);
 		copy = region_map(s, LENGTH, 0);
 		pid = child_start();

@@ -529,14 +529,15 @@ struct dvsm_region_unshare {
 /*
  * struct dvsm_region_diff - where two regions of a family read other contents.
  *
- * On a region. Chunk by chunk, without reading memory: a chunk is in the answer
- * if the two do not share it and at least one of them has written there, even if
- * the bytes are equal. Costs by chunks that have memory. Called again with
- * @offset set to @out_next until @out_next is the end of the range.
+ * On a region. Without reading memory: a page is in the answer if the two do not
+ * share it and at least one of them has written there, even if the bytes are equal.
+ * What was copied as a chunk, or in parts, counts as written to that extent. Costs by
+ * chunks that have memory. Called again with @offset set to @out_next until @out_next
+ * is the end of the range.
  *
  * @size: sizeof(struct dvsm_region_diff)
  * @flags: none, 0
- * @offset: start of the range, rounded down to a chunk
+ * @offset: start of the range
  * @length: of the range; 0 means to the region's end
  * @ranges: pointer to an array of struct dvsm_range
  * @nr_ranges: elements of the array, more than 0
@@ -809,6 +810,7 @@ struct dvsm_region_members {
 #define DVSM_IOC_REGION_MEMBERS	_IO(DVSM_IOC_MAGIC, 0x1f)
 
 #define DVSM_SNAPSHOT_F_READ_ONLY	(1U << 0)	/* the descriptor cannot write */
+#define DVSM_SNAPSHOT_F_ADAPTIVE	(1U << 1)	/* much that was copied becomes a chunk */
 
 /*
  * struct dvsm_snapshot_take - make a region with the contents of another one.
@@ -828,11 +830,17 @@ struct dvsm_region_members {
  * while the parent is written to, the snapshot loses that chunk: SIGBUS and EIO.
  *
  * @size: sizeof(struct dvsm_snapshot_take)
- * @flags: DVSM_SNAPSHOT_F_READ_ONLY
+ * @flags: DVSM_SNAPSHOT_F_ bits
  * @offset: start of the range, a multiple of DVSM_CHUNK_SIZE
  * @length: of the range, a multiple of DVSM_CHUNK_SIZE or to the region's end;
  *   0 means to the region's end
- * @granularity: bytes that a write copies; 0 or DVSM_CHUNK_SIZE, else EOPNOTSUPP
+ * @granularity: bytes that a write on either side copies: DVSM_CHUNK_SIZE (0 means
+ *   this, or 4096 if adaptive), 65536 or 4096; else, and for less than a chunk in
+ *   regions that must be huge, EOPNOTSUPP. A chunk shared at several granularities
+ *   is copied at the finest. What less than a chunk costs: a process that touches
+ *   a chunk of which a part was copied maps that chunk by 4 KiB pages, until the
+ *   parts have been put together (by adaptation, by unsharing, or when nobody else
+ *   reads what they were copied from) and the process maps the range anew.
  * @label: as in struct dvsm_region_create
  */
 struct dvsm_snapshot_take {

@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Random histories of regions and snapshots that copy in parts, against plain memory.
+ *
+ * Every page has a number that is new with each write. What the module may answer is
+ * known up to one thing: what it copied in one piece it may call written as a whole.
+ * So each difference and each conflict that there is must be reported, and more may
+ * be; a merge that reports none must do exactly what the numbers say.
+ *
+ * DVSM_SEED and DVSM_STEPS choose the history; without DVSM_STEPS it is as long as
+ * DVSM_TEST_SECONDS allow four times over.
+ */
+#include <sys/wait.h>
+#include <time.h>
+#include "snapshot.h"
+
+#define NR_PAGES	(2 * CHUNK_PAGES + 37)
+#define LENGTH		((size_t)NR_PAGES * PAGE)
+#define NR_MEMBERS	6
+#define NR_RANGES	NR_PAGES
+
+struct member {
+	int fd;				/* -1: not in use */
+	uint64_t id;			/* to be known as a parent */
+	uint64_t parent;
+	char *map;
+	uint64_t now[NR_PAGES];
+	uint64_t base[NR_PAGES];
+};
+
+static struct member members[NR_MEMBERS];
+static struct dvsm_range ranges[NR_RANGES];
+static uint64_t state, last, last_id;
+static unsigned long step;
+static unsigned long nr_merged, nr_fine;	/* merges; those where both had written a chunk */
+static const char *action = "";
+
+static uint64_t draw(uint64_t below)
+{
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return (state >> 11) % below;
+}
+
+static void check(bool holds, const char *what)
+{
+	if (holds)
+		return;
+	ksft_print_msg("step %lu, %s: %s (errno %d)\n", step, action, what, errno);
+	_exit(1);
+}
+
+/* Two words of a page, at its ends. */
+static uint64_t *word(char *map, size_t page, bool end)
+{
+	return (uint64_t *)(map + page * PAGE + (end ? PAGE - 8 : 0));
+}
+
+static void check_page(struct member *m, size_t page)
+{
+	uint64_t words[2];
+
+	check(*word(m->map, page, false) == m->now[page], "first word of a page");
+	check(*word(m->map, page, true) == m->now[page], "last word of a page");
+	if (draw(4))
+		return;
+	check(pread(m->fd, &words[0], 8, page * PAGE) == 8 &&
+	      pread(m->fd, &words[1], 8, page * PAGE + PAGE - 8) == 8, "read()");
+	check(words[0] == m->now[page] && words[1] == m->now[page], "words by read()");
+}
+
+static void check_all(struct member *m)
+{
+	static char all[LENGTH];
+
+	check(pread(m->fd, all, LENGTH, 0) == LENGTH, "read() of everything");
+	for (size_t page = 0; page < NR_PAGES; page++) {
+		check(*word(all, page, false) == m->now[page], "first word in all of it");
+		check(*word(all, page, true) == m->now[page], "last word in all of it");
+		check(*word(m->map, page, draw(2)) == m->now[page], "a word in the mapping");
+	}
+}
+
+static void set_page(struct member *m, size_t page)
+{
+	m->now[page] = ++last;
+	*word(m->map, page, false) = last;
+	*word(m->map, page, true) = last;
+}
+
+static void do_write(struct member *m)
+{
+	size_t page = draw(NR_PAGES), nr = draw(4) ? 1 : 1 + draw(40);
+	pid_t pid = 0;
+
+	action = "write";
+	if (!draw(6)) {
+		/* By another process, through the inherited mapping. */
+		action = "write by a child";
+		m->now[page] = ++last;
+		pid = fork();
+		if (!pid) {
+			*word(m->map, page, false) = last;
+			*word(m->map, page, true) = last;
+			_exit(0);
+		}
+		waitpid(pid, NULL, 0);
+		return;
+	}
+	if (!draw(6)) {
+		char buffer[PAGE] = {};
+
+		action = "write()";
+		m->now[page] = ++last;
+		memcpy(buffer, &last, 8);
+		memcpy(buffer + PAGE - 8, &last, 8);
+		check(pwrite(m->fd, buffer, PAGE, page * PAGE) == PAGE, "write()");
+		return;
+	}
+	for (; nr && page < NR_PAGES; nr--)
+		set_page(m, page++);
+}
+
+static struct member *pick(void)
+{
+	struct member *m;
+
+	do
+		m = &members[draw(NR_MEMBERS)];
+	while (m->fd < 0);
+	return m;
+}
+
+static unsigned int nr_open(void)
+{
+	unsigned int nr = 0;
+
+	for (int i = 0; i < NR_MEMBERS; i++)
+		nr += members[i].fd >= 0;
+	return nr;
+}
+
+static void member_map(struct member *m)
+{
+	m->map = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd, 0);
+	check(m->map != MAP_FAILED, "mmap");
+}
+
+static void do_take(struct member *m)
+{
+	static const uint64_t granularities[] = { 4096, 4096, 65536, 0 };
+	struct dvsm_snapshot_take arg = {
+		.size = sizeof(arg),
+		.granularity = granularities[draw(4)],
+	};
+	struct member *s = NULL;
+
+	action = "take";
+	for (int i = 0; i < NR_MEMBERS; i++)
+		if (members[i].fd < 0)
+			s = &members[i];
+	if (!s)
+		return;
+	if (arg.granularity && !draw(3))
+		arg.flags = DVSM_SNAPSHOT_F_ADAPTIVE;
+	s->fd = ioctl(m->fd, DVSM_IOC_SNAPSHOT_TAKE, &arg);
+	check(s->fd >= 0, "take");
+	s->parent = m->id;
+	s->id = ++last_id;
+	memcpy(s->now, m->now, sizeof(s->now));
+	memcpy(s->base, m->now, sizeof(s->base));
+	member_map(s);
+}
+
+static struct member *parent_of(const struct member *s)
+{
+	for (int i = 0; i < NR_MEMBERS; i++)
+		if (members[i].fd >= 0 && members[i].id == s->parent)
+			return &members[i];
+	return NULL;
+}
+
+static void do_restore(struct member *s)
+{
+	struct dvsm_snapshot_restore arg = { .size = sizeof(arg), .snapshot = s->fd };
+	struct member *m = parent_of(s);
+
+	action = "restore";
+	if (!m)
+		return;
+	check(ioctl(m->fd, DVSM_IOC_SNAPSHOT_RESTORE, &arg) == 0, "restore");
+	memcpy(m->now, s->now, sizeof(s->now));
+	memcpy(s->base, s->now, sizeof(s->now));
+}
+
+static bool is_in(unsigned int nr, size_t page)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		if (ranges[i].offset <= page * PAGE && page * PAGE < ranges[i].offset + ranges[i].length)
+			return true;
+	return false;
+}
+
+static bool both_wrote(const struct member *m, const struct member *s, size_t first, size_t end)
+{
+	bool mine = false, theirs = false;
+
+	for (size_t page = first; page < end && page < NR_PAGES; page++) {
+		mine |= m->now[page] != s->base[page];
+		theirs |= s->now[page] != s->base[page];
+	}
+	return mine && theirs;
+}
+
+static void do_merge(struct member *s)
+{
+	struct dvsm_snapshot_merge arg = {
+		.size = sizeof(arg),
+		.snapshot = s->fd,
+		.nr_conflicts = NR_RANGES,
+		.conflicts = (uintptr_t)ranges,
+	};
+	struct member *m = parent_of(s);
+	int ret;
+
+	action = "merge";
+	if (!m)
+		return;
+	ret = ioctl(m->fd, DVSM_IOC_SNAPSHOT_MERGE, &arg);
+	check(ret == 0 || errno == EAGAIN, "merge");
+	check(!ret == !arg.out_nr_conflicts, "merge with conflicts is refused");
+	for (size_t page = 0; page < NR_PAGES; page++)
+		if (m->now[page] != s->base[page] && s->now[page] != s->base[page])
+			check(is_in(arg.out_nr_conflicts, page), "a conflict is missing");
+	if (ret)
+		return;
+	nr_merged++;
+	nr_fine += both_wrote(m, s, 0, CHUNK_PAGES) || both_wrote(m, s, CHUNK_PAGES, 2 * CHUNK_PAGES);
+	for (size_t page = 0; page < NR_PAGES; page++) {
+		if (s->now[page] == s->base[page])
+			continue;
+		m->now[page] = s->now[page];
+		s->base[page] = s->now[page];
+	}
+}
+
+static void do_diff(struct member *a)
+{
+	struct member *b = pick();
+	struct dvsm_region_diff arg = {
+		.size = sizeof(arg),
+		.other = b->fd,
+		.ranges = (uintptr_t)ranges,
+		.nr_ranges = 1 + draw(8),
+	};
+	bool seen[NR_PAGES] = {};
+
+	action = "diff";
+	if (a == b)
+		return;
+	do {
+		check(ioctl(a->fd, DVSM_IOC_REGION_DIFF, &arg) == 0, "diff");
+		check(arg.out_next > arg.offset, "diff goes on");
+		for (size_t page = arg.offset / PAGE; page < arg.out_next / PAGE; page++)
+			seen[page] = is_in(arg.out_nr_ranges, page);
+		arg.offset = arg.out_next;
+	} while (arg.offset < LENGTH);
+	for (size_t page = 0; page < NR_PAGES; page++)
+		if (a->now[page] != b->now[page])
+			check(seen[page], "a difference is missing");
+}
+
+static void do_discard(struct member *m)
+{
+	size_t first = draw(NR_PAGES), nr = 1 + draw(draw(2) ? CHUNK_PAGES : 8);
+	struct dvsm_region_discard arg = { .size = sizeof(arg) };
+
+	action = "discard";
+	if (!draw(3)) {
+		first -= first % CHUNK_PAGES;
+		nr = CHUNK_PAGES;
+	}
+	if (first + nr > NR_PAGES)
+		nr = NR_PAGES - first;
+	arg.offset = first * PAGE;
+	arg.length = nr * PAGE;
+	check(ioctl(m->fd, DVSM_IOC_REGION_DISCARD, &arg) == 0, "discard");
+	memset(&m->now[first], 0, nr * sizeof(m->now[0]));
+}
+
+static void do_unshare(struct member *m)
+{
+	struct dvsm_region_unshare arg = { .size = sizeof(arg) };
+
+	action = "unshare";
+	check(ioctl(m->fd, DVSM_IOC_REGION_UNSHARE, &arg) == 0, "unshare");
+}
+
+static void do_remap(struct member *m)
+{
+	action = "remap";
+	munmap(m->map, LENGTH);
+	member_map(m);
+}
+
+static void do_close(struct member *m)
+{
+	action = "close";
+	if (nr_open() == 1)
+		return;
+	check_all(m);
+	munmap(m->map, LENGTH);
+	close(m->fd);
+	m->fd = -1;
+}
+
+static void one_step(void)
+{
+	struct member *m = pick();
+
+	switch (draw(24)) {
+	case 0 ... 12:
+		do_write(m);
+		break;
+	case 13 ... 14:
+		do_take(m);
+		break;
+	case 15:
+		do_restore(m);
+		break;
+	case 16 ... 17:
+		do_merge(m);
+		break;
+	case 18:
+		do_discard(m);
+		break;
+	case 19:
+		do_diff(m);
+		break;
+	case 20:
+		do_close(m);
+		break;
+	case 21:
+		do_remap(m);
+		break;
+	case 22:
+		if (!draw(4))
+			do_unshare(m);
+		break;
+	default:
+		if (!draw(4))
+			check_all(m);
+	}
+	for (int i = 0; i < 6; i++)
+		check_page(pick(), draw(NR_PAGES));
+}
+
+static unsigned long from_env(const char *name, unsigned long otherwise)
+{
+	const char *value = getenv(name);
+
+	return value ? strtoul(value, NULL, 0) : otherwise;
+}
+
+DVSM_FIXTURE(parts_model)
+
+TEST_F_TIMEOUT(parts_model, random_histories_match_plain_memory, 900)
+{
+	unsigned long end = clock_ms() + from_env("DVSM_TEST_SECONDS", 15) * 4000;
+	unsigned long nr_steps = from_env("DVSM_STEPS", 0);
+	unsigned long seed = from_env("DVSM_SEED", time(NULL) ^ getpid());
+
+	state = seed * 0x9e3779b97f4a7c15ull | 1;
+	ksft_print_msg("DVSM_SEED=%lu DVSM_STEPS=%lu\n", seed, nr_steps);
+	for (int i = 0; i < NR_MEMBERS; i++)
+		members[i].fd = -1;
+	members[0].fd = region_create(self->dev, LENGTH, 0);
+	ASSERT_LE(0, members[0].fd);
+	members[0].id = ++last_id;
+	member_map(&members[0]);
+	for (step = 0; nr_steps ? step < nr_steps : clock_ms() < end; step++)
+		one_step();
+	for (int i = 0; i < NR_MEMBERS; i++)
+		if (members[i].fd >= 0)
+			check_all(&members[i]);
+	ksft_print_msg("%lu steps, %lu merges, %lu of chunks that both had written to\n", step,
+		       nr_merged, nr_fine);
+	/* Short histories may have none. */
+	EXPECT_TRUE(step < 2000 || nr_fine);
+}
+
+TEST_HARNESS_MAIN
