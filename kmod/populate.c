@@ -246,25 +246,26 @@ int dvsm_region_pin(struct dvsm_region *region, loff_t start, loff_t end,
 int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u64 *discarded)
 {
 	unsigned long nr_pages = 0;
+	loff_t at = start;
 	int ret = 0;
 
 	if (region->flags & DVSM_REGION_F_PINNED)
 		return -EBUSY;
-	while (start < end && !ret) {
-		pgoff_t next = dvsm_content_next(region, start >> PAGE_SHIFT);
+	while (at < end && !ret) {
+		pgoff_t next = dvsm_content_next(region, at >> PAGE_SHIFT);
 		loff_t step;
 
-		start = max(start, (loff_t)next << PAGE_SHIFT);
-		if (start >= end)
+		at = max(at, (loff_t)next << PAGE_SHIFT);
+		if (at >= end)
 			break;
-		step = min_t(loff_t, end, round_down(start, DVSM_DISCARD_STEP) + DVSM_DISCARD_STEP);
+		step = min_t(loff_t, end, round_down(at, DVSM_DISCARD_STEP) + DVSM_DISCARD_STEP);
 		down_write(&region->family->lock);
-		if (dvsm_range_is_pinned(region, start, step))
+		if (dvsm_range_is_pinned(region, at, step))
 			ret = -EBUSY;
 		else
-			ret = dvsm_content_discard(region, start, step, &nr_pages);
+			ret = dvsm_content_discard(region, at, step, &nr_pages);
 		up_write(&region->family->lock);
-		start = step;
+		at = step;
 		if (!ret && fatal_signal_pending(current))
 			ret = -EINTR;
 		cond_resched();

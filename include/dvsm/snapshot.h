@@ -27,13 +27,14 @@ extern "C" {
  *
  * @size: sizeof(struct dvsm_snapshot_options)
  * @flags: DVSM_SNAPSHOT_F_READ_ONLY: the handle can never be mapped or written
- *   for writing
+ *   for writing; DVSM_SNAPSHOT_F_ADAPTIVE: with a granularity below a chunk, a chunk of
+ *   which much was copied becomes one piece again
  * @reserved: 0
  * @offset: start of the range, a multiple of DVSM_CHUNK_SIZE
  * @length: of the range, a multiple of DVSM_CHUNK_SIZE or to the region's end; 0
  *   means to the region's end
- * @granularity: bytes that a write copies; 0 means DVSM_CHUNK_SIZE, the only one
- *   so far
+ * @granularity: bytes that a write on either side copies: DVSM_CHUNK_SIZE, 65536 or
+ *   4096; 0 means DVSM_CHUNK_SIZE, or 4096 if adaptive; else EOPNOTSUPP
  * @label: name for people, at most DVSM_NAME_MAX - 1 bytes; NULL for none
  */
 struct dvsm_snapshot_options {
@@ -116,7 +117,7 @@ DVSM_API int dvsm_snapshot_merge(const struct dvsm_region *region,
  * dvsm_region_diff - ranges in which two regions of a family have diverged.
  * @region: handle
  * @other: a snapshot of it, its parent, or another snapshot of that
- * @offset: start of the range, rounded down to a chunk
+ * @offset: start of the range
  * @length: of the range; 0 means to the region's end
  * @ranges: array, receives ranges in order of offset, none adjacent: whole
  *   chunks, cut at the region's end
