@@ -33,6 +33,8 @@ static const struct bar bars[] = {
 	{ "snapshot-take-4t", "dvsm-region", "snapshot-take-1t", "dvsm-region", 1.05 },
 	{ "snapshot-write", "dvsm-region", "copy", "anon-thp", 1.05 },
 	{ "snapshot-own-write", "dvsm-region", "copy", "anon-thp", 1.05 },
+	{ "snapshot-first-4k", "dvsm-region", "snapshot-first-4k", "anon-4k", 1.5 },
+	{ "snapshot-write-4k", "dvsm-region", "snapshot-write-4k", "anon-4k", 1.5 },
 };
 
 struct runs {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Measures of snapshots, beside fork(), which is what anonymous memory has instead.
- *
- * Snapshots here copy 2 MiB at a write.
  */
 #include <errno.h>
 #include <signal.h>
@@ -21,9 +19,14 @@
 #define NR_DIVERGED		100
 #define SPARSE_LENGTH		(1UL << 40)
 
-static int snapshot_take(const struct resident *resident)
+/* @granularity: bytes that a write copies */
+static int snapshot_take(const struct resident *resident, size_t granularity)
 {
-	struct dvsm_snapshot_take arg = { .size = sizeof(arg), .label = "bench" };
+	struct dvsm_snapshot_take arg = {
+		.size = sizeof(arg),
+		.granularity = granularity,
+		.label = "bench",
+	};
 	int fd = ioctl(resident->fd, DVSM_IOC_SNAPSHOT_TAKE, &arg);
 
 	return fd < 0 ? -errno : fd;
@@ -50,7 +53,7 @@ static int take_each(struct resident *resident, size_t step, struct samples *sam
 		usleep(10000);
 		clock_wait_tick();
 		start = clock_read();
-		fd = snapshot_take(resident);
+		fd = snapshot_take(resident, CHUNK);
 		samples_add(samples, clock_read() - start);
 		if (fd < 0)
 			return fd;
@@ -102,11 +105,12 @@ struct sharer {
 	pid_t child;
 };
 
-static int sharer_begin(struct sharer *sharer, const struct resident *resident)
+static int sharer_begin(struct sharer *sharer, const struct resident *resident,
+			size_t granularity)
 {
 	*sharer = (struct sharer) { .fd = -1 };
 	if (resident->memory->kind & MEMORY_SNAPSHOT) {
-		sharer->fd = snapshot_take(resident);
+		sharer->fd = snapshot_take(resident, granularity);
 		return sharer->fd < 0 ? sharer->fd : 0;
 	}
 	sharer->child = fork();
@@ -193,7 +197,7 @@ static int write_after(const struct memory *memory, struct samples *samples)
 	if (ret)
 		return ret;
 	resident_touch(&resident);
-	ret = sharer_begin(&sharer, &resident);
+	ret = sharer_begin(&sharer, &resident, CHUNK);
 	if (ret)
 		return ret;
 	ret = write_shared(&resident, resident.map, samples);
@@ -212,7 +216,7 @@ static int write_inside(const struct memory *memory, struct samples *samples)
 	if (ret)
 		return ret;
 	resident_touch(&resident);
-	ret = sharer_begin(&sharer, &resident);
+	ret = sharer_begin(&sharer, &resident, CHUNK);
 	if (ret)
 		return ret;
 	map = memory_map(memory, sharer.fd, resident.size, false);
@@ -224,24 +228,26 @@ static int write_inside(const struct memory *memory, struct samples *samples)
 	return ret ? ret : resident_end(&resident);
 }
 
-/* One page of each chunk. */
-static int write_page_after(const struct memory *memory, struct samples *samples)
+/* One page of each chunk, after @nr_before others. */
+static int write_page_after(const struct memory *memory, struct samples *samples, size_t nr_before)
 {
 	struct resident resident;
 	struct sharer sharer;
 	uint64_t start;
-	size_t i;
+	size_t i, nth;
 	int ret = resident_make(&resident, memory, nr_touch_chunks * CHUNK);
 
 	if (ret)
 		return ret;
 	resident_touch(&resident);
-	ret = sharer_begin(&sharer, &resident);
+	ret = sharer_begin(&sharer, &resident, PAGE);
 	if (ret)
 		return ret;
 	for (i = 0; i < nr_touch_chunks; i++) {
-		volatile char *byte = resident.map + i * CHUNK + PAGE;
+		volatile char *byte = resident.map + i * CHUNK;
 
+		for (nth = 0; nth < nr_before; nth++, byte += 3 * PAGE)
+			*byte = 1;
 		clock_wait_tick();
 		start = clock_read();
 		*byte = 1;
@@ -249,6 +255,16 @@ static int write_page_after(const struct memory *memory, struct samples *samples
 	}
 	sharer_end(&sharer);
 	return resident_end(&resident);
+}
+
+static int write_first_page(const struct memory *memory, struct samples *samples)
+{
+	return write_page_after(memory, samples, 0);
+}
+
+static int write_next_page(const struct memory *memory, struct samples *samples)
+{
+	return write_page_after(memory, samples, 4);
 }
 
 /* Copying without anything else: how the kernel copies pages, all at once. */
@@ -307,7 +323,7 @@ static int diff_of(const struct memory *memory, struct samples *samples, size_t 
 	if (ret)
 		return ret;
 	write_each(&resident, CHUNK);
-	ret = sharer_begin(&sharer, &resident);
+	ret = sharer_begin(&sharer, &resident, CHUNK);
 	if (ret)
 		return ret;
 	/* Not adjacent: each is a range of its own. */
@@ -353,9 +369,10 @@ const struct measure snapshot_measures[] = {
 	  MEMORY_COPIED, .run = write_after, .allocated = CHUNK },
 	{ "snapshot-own-write", "the same, written in the snapshot",
 	  MEMORY_SNAPSHOT, .run = write_inside, .allocated = CHUNK },
-	/* Snapshots that copy 4 KiB belong here too. */
-	{ "snapshot-write-4k", "first write to a page after fork()",
-	  MEMORY_ANON, .run = write_page_after, .allocated = PAGE },
+	{ "snapshot-first-4k", "first write to a chunk after fork() or a snapshot that copies 4 KiB",
+	  MEMORY_COPIED, .run = write_first_page, .allocated = PAGE },
+	{ "snapshot-write-4k", "the fifth write there, to another page",
+	  MEMORY_COPIED, .run = write_next_page, .allocated = PAGE },
 	{ "diff-none", "diff of a large region without differences", MEMORY_SNAPSHOT, .run = diff_none },
 	{ "diff-100", "diff of a large region with 100 chunks of difference", MEMORY_SNAPSHOT,
 	  .run = diff_some },
