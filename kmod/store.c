@@ -491,14 +491,18 @@ static bool dvsm_folio_is_written(struct folio *folio, void *arg)
  * @region: whose page cache
  * @chunk: the chunk
  *
- * Context: may sleep.
+ * A writer who has the folio locked and is about to mark it is waited for: while the
+ * family is locked for writing the answer stays what it is.
+ *
+ * Context: may sleep; no folio is locked by the caller.
  * Return: true if it may.
  */
 bool dvsm_store_chunk_is_written(struct dvsm_region *region, u64 chunk)
 {
 	if (region->flags & DVSM_REGION_F_REGISTRABLE)
 		return dvsm_store_chunk_is_resident(region, chunk);
-	return dvsm_store_walk_chunk(region, chunk, dvsm_folio_is_written, NULL);
+	return dvsm_store_walk_chunk(region, chunk, dvsm_folio_is_written, NULL) ||
+	       dvsm_store_settle_chunk(region, chunk);
 }
 
 struct dvsm_copy {

@@ -11,8 +11,8 @@
 #include "fixture.h"
 
 #define DIRT	0xdb
-#define LEFT	(448 * MIB)	/* of each node, beside the hugetlb pool */
-#define RESERVE	(48 * MIB)	/* of that, for all others */
+#define LEFT	(512 * MIB)	/* of each node, beside the hugetlb pool */
+#define RESERVE	(112 * MIB)	/* of that, for all others and the zones' watermarks */
 #define SMALL	(64 * MIB)	/* in small pages */
 
 FIXTURE(zero) {
