@@ -158,13 +158,19 @@ TEST_F(device, options_that_are_wrong_are_refused)
 	struct dvsm_region *snapshot;
 
 	EXPECT_FAILS_NULL(EINVAL, dvsm_snapshot_take(self->region, &(struct dvsm_snapshot_options){ .size = 8 }));
-	EXPECT_FAILS_NULL(EOPNOTSUPP, dvsm_snapshot_take(self->region, TAKE(.flags = 2)));
+	EXPECT_FAILS_NULL(EOPNOTSUPP, dvsm_snapshot_take(self->region, TAKE(.flags = 4)));
 	EXPECT_FAILS_NULL(EINVAL, dvsm_snapshot_take(self->region, TAKE(.reserved = 1)));
 	EXPECT_FAILS_NULL(EINVAL, dvsm_snapshot_take(self->region, TAKE(.offset = PAGE)));
 	EXPECT_FAILS_NULL(EINVAL, dvsm_snapshot_take(self->region, TAKE(.length = PAGE)));
 	EXPECT_FAILS_NULL(EINVAL, dvsm_snapshot_take(self->region, TAKE(.offset = LENGTH)));
 	EXPECT_FAILS_NULL(EINVAL, dvsm_snapshot_take(self->region, TAKE(.length = LENGTH + CHUNK)));
 	EXPECT_FAILS_NULL(EOPNOTSUPP, dvsm_snapshot_take(self->region, TAKE(.granularity = 12345)));
+	EXPECT_FAILS_NULL(EINVAL, dvsm_snapshot_take(self->region, TAKE(.flags = DVSM_SNAPSHOT_F_ADAPTIVE,
+									.granularity = CHUNK)));
+	snapshot = dvsm_snapshot_take(self->region, TAKE(.flags = DVSM_SNAPSHOT_F_ADAPTIVE,
+							 .granularity = 65536));
+	EXPECT_NE(NULL, snapshot);
+	dvsm_region_destroy(snapshot);
 	EXPECT_FAILS_NULL(EINVAL, dvsm_snapshot_take(self->region,
 				TAKE(.label = "a name that is longer than the room for it")));
 	snapshot = dvsm_snapshot_take(self->region, &longer.options);
