@@ -6,13 +6,9 @@
  * known up to one thing: what it copied in one piece it may call written as a whole.
  * So each difference and each conflict that there is must be reported, and more may
  * be; a merge that reports none must do exactly what the numbers say.
- *
- * DVSM_SEED and DVSM_STEPS choose the history; without DVSM_STEPS it is as long as
- * DVSM_TEST_SECONDS allow four times over.
  */
 #include <sys/wait.h>
-#include <time.h>
-#include "snapshot.h"
+#include "model.h"
 
 #define NR_PAGES	(2 * CHUNK_PAGES + 37)
 #define LENGTH		((size_t)NR_PAGES * PAGE)
@@ -30,26 +26,8 @@ struct member {
 
 static struct member members[NR_MEMBERS];
 static struct dvsm_range ranges[NR_RANGES];
-static uint64_t state, last, last_id;
-static unsigned long step;
+static uint64_t last, last_id;
 static unsigned long nr_merged, nr_fine;	/* merges; those where both had written a chunk */
-static const char *action = "";
-
-static uint64_t draw(uint64_t below)
-{
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return (state >> 11) % below;
-}
-
-static void check(bool holds, const char *what)
-{
-	if (holds)
-		return;
-	ksft_print_msg("step %lu, %s: %s (errno %d)\n", step, action, what, errno);
-	_exit(1);
-}
 
 /* Two words of a page, at its ends. */
 static uint64_t *word(char *map, size_t page, bool end)
@@ -356,31 +334,17 @@ static void one_step(void)
 		check_page(pick(), draw(NR_PAGES));
 }
 
-static unsigned long from_env(const char *name, unsigned long otherwise)
-{
-	const char *value = getenv(name);
-
-	return value ? strtoul(value, NULL, 0) : otherwise;
-}
-
 DVSM_FIXTURE(parts_model)
 
 TEST_F_TIMEOUT(parts_model, random_histories_match_plain_memory, 900)
 {
-	unsigned long end = clock_ms() + from_env("DVSM_TEST_SECONDS", 15) * 4000;
-	unsigned long nr_steps = from_env("DVSM_STEPS", 0);
-	unsigned long seed = from_env("DVSM_SEED", time(NULL) ^ getpid());
-
-	state = seed * 0x9e3779b97f4a7c15ull | 1;
-	ksft_print_msg("DVSM_SEED=%lu DVSM_STEPS=%lu\n", seed, nr_steps);
 	for (int i = 0; i < NR_MEMBERS; i++)
 		members[i].fd = -1;
 	members[0].fd = region_create(self->dev, LENGTH, 0);
 	ASSERT_LE(0, members[0].fd);
 	members[0].id = ++last_id;
 	member_map(&members[0]);
-	for (step = 0; nr_steps ? step < nr_steps : clock_ms() < end; step++)
-		one_step();
+	history_run(one_step, NULL);
 	for (int i = 0; i < NR_MEMBERS; i++)
 		if (members[i].fd >= 0)
 			check_all(&members[i]);

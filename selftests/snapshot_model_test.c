@@ -8,13 +8,9 @@
  * from these: what is read, where two members differ, what a merge changes, when
  * it refuses. After each step some words are compared, now and then all of them,
  * by mapping and by read().
- *
- * DVSM_SEED and DVSM_STEPS choose the history; without DVSM_STEPS it is as long as
- * DVSM_TEST_SECONDS allow four times over.
  */
 #include <sys/wait.h>
-#include <time.h>
-#include "snapshot.h"
+#include "model.h"
 
 #define NR_CHUNKS	4
 #define TAIL_PAGES	3
@@ -43,31 +39,8 @@ struct member {
 };
 
 static struct member members[NR_MEMBERS];
-static __u64 state;
 static __u64 last_contents;
 static __u64 last_id;
-static unsigned long step;
-static const char *action;
-
-static __u64 draw(__u64 below)
-{
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return (state >> 11) % below;
-}
-
-static void fail(const char *what)
-{
-	ksft_print_msg("step %lu, %s: %s (errno %d)\n", step, action, what, errno);
-	exit(KSFT_FAIL);
-}
-
-static void check(bool good, const char *what)
-{
-	if (!good)
-		fail(what);
-}
 
 static size_t chunk_of(size_t page)
 {
@@ -431,36 +404,27 @@ static void one_step(void)
 		member_check_word(pick(), draw(NR_PAGES), draw(NR_WORDS));
 }
 
-static unsigned long from_env(const char *name, unsigned long otherwise)
+/* Now and then all of it. */
+static void look_at_all(void)
 {
-	const char *value = getenv(name);
-
-	return value ? strtoul(value, NULL, 0) : otherwise;
+	if (step % 200 != 199)
+		return;
+	for (int i = 0; i < NR_MEMBERS; i++)
+		if (members[i].fd >= 0)
+			member_check_all(&members[i]);
 }
 
 DVSM_FIXTURE(model)
 
 TEST_F_TIMEOUT(model, random_histories_match_plain_memory, 900)
 {
-	unsigned long end = clock_ms() + from_env("DVSM_TEST_SECONDS", 15) * 4000;
-	unsigned long nr_steps = from_env("DVSM_STEPS", 0);
-	unsigned long seed = from_env("DVSM_SEED", time(NULL) ^ getpid());
-
-	state = seed * 0x9e3779b97f4a7c15ull | 1;
-	ksft_print_msg("DVSM_SEED=%lu DVSM_STEPS=%lu\n", seed, nr_steps);
 	for (int i = 0; i < NR_MEMBERS; i++)
 		members[i].fd = -1;
 	members[0].fd = region_create(self->dev, LENGTH, 0);
 	ASSERT_GE(members[0].fd, 0);
 	members[0].id = ++last_id;
 	member_map(&members[0]);
-	for (step = 0; nr_steps ? step < nr_steps : clock_ms() < end; step++) {
-		one_step();
-		if (step % 200 == 199)
-			for (int i = 0; i < NR_MEMBERS; i++)
-				if (members[i].fd >= 0)
-					member_check_all(&members[i]);
-	}
+	history_run(one_step, look_at_all);
 	ksft_print_msg("%lu steps\n", step);
 	for (int i = 0; i < NR_MEMBERS; i++)
 		if (members[i].fd >= 0)
