@@ -471,6 +471,16 @@ static int dvsm_io_carry(struct dvsm_io *io, const struct dvsm_io_options *optio
 	return error;
 }
 
+static int dvsm_io_answer(struct dvsm_io *io, const struct dvsm_io_options *options,
+			  struct dvsm_io_result *result)
+{
+	int error = dvsm_io_carry(io, options);
+
+	if (result)
+		*result = io->result;
+	return dvsm_result(error);
+}
+
 int dvsm_region_load(const struct dvsm_region *region, uint64_t offset, int fd,
 		     uint64_t file_offset, uint64_t length,
 		     const struct dvsm_io_options *options, struct dvsm_io_result *result)
@@ -482,11 +492,8 @@ int dvsm_region_load(const struct dvsm_region *region, uint64_t offset, int fd,
 		.file_offset = file_offset,
 		.length = length,
 	};
-	int error = dvsm_io_carry(&io, options);
 
-	if (result)
-		*result = io.result;
-	return dvsm_result(error);
+	return dvsm_io_answer(&io, options, result);
 }
 
 int dvsm_region_store(const struct dvsm_region *region, uint64_t offset, int fd,
@@ -501,9 +508,6 @@ int dvsm_region_store(const struct dvsm_region *region, uint64_t offset, int fd,
 		.file_offset = file_offset,
 		.length = length,
 	};
-	int error = dvsm_io_carry(&io, options);
 
-	if (result)
-		*result = io.result;
-	return dvsm_result(error);
+	return dvsm_io_answer(&io, options, result);
 }
