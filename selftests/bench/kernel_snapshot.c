@@ -122,6 +122,18 @@ static int sharer_begin(struct sharer *sharer, const struct resident *resident,
 	return 0;
 }
 
+/* Memory that was written, and that somebody else reads then. */
+static int shared_make(struct resident *resident, struct sharer *sharer,
+		       const struct memory *memory, size_t granularity)
+{
+	int ret = resident_make(resident, memory, nr_touch_chunks * CHUNK);
+
+	if (ret)
+		return ret;
+	resident_touch(resident);
+	return sharer_begin(sharer, resident, granularity);
+}
+
 static void sharer_end(struct sharer *sharer)
 {
 	if (sharer->fd >= 0)
@@ -192,12 +204,8 @@ static int write_after(const struct memory *memory, struct samples *samples)
 {
 	struct resident resident;
 	struct sharer sharer;
-	int ret = resident_make(&resident, memory, nr_touch_chunks * CHUNK);
+	int ret = shared_make(&resident, &sharer, memory, CHUNK);
 
-	if (ret)
-		return ret;
-	resident_touch(&resident);
-	ret = sharer_begin(&sharer, &resident, CHUNK);
 	if (ret)
 		return ret;
 	ret = write_shared(&resident, resident.map, samples);
@@ -211,12 +219,8 @@ static int write_inside(const struct memory *memory, struct samples *samples)
 	struct resident resident;
 	struct sharer sharer;
 	char *map;
-	int ret = resident_make(&resident, memory, nr_touch_chunks * CHUNK);
+	int ret = shared_make(&resident, &sharer, memory, CHUNK);
 
-	if (ret)
-		return ret;
-	resident_touch(&resident);
-	ret = sharer_begin(&sharer, &resident, CHUNK);
 	if (ret)
 		return ret;
 	map = memory_map(memory, sharer.fd, resident.size, false);
@@ -235,12 +239,8 @@ static int write_page_after(const struct memory *memory, struct samples *samples
 	struct sharer sharer;
 	uint64_t start;
 	size_t i, nth;
-	int ret = resident_make(&resident, memory, nr_touch_chunks * CHUNK);
+	int ret = shared_make(&resident, &sharer, memory, PAGE);
 
-	if (ret)
-		return ret;
-	resident_touch(&resident);
-	ret = sharer_begin(&sharer, &resident, PAGE);
 	if (ret)
 		return ret;
 	for (i = 0; i < nr_touch_chunks; i++) {
