@@ -23,6 +23,7 @@ MODULE_PARM_DESC(limit_user_mb, "MiB that one user's regions may hold; 0 means h
 
 static DEFINE_MUTEX(dvsm_users_lock);
 static LIST_HEAD(dvsm_users);		/* dvsm_users_lock */
+static unsigned long dvsm_nr_users;	/* dvsm_users_lock */
 
 static atomic_long_t dvsm_charged;
 static atomic_long_t dvsm_locked;
@@ -128,6 +129,7 @@ struct dvsm_user *dvsm_user_get(kuid_t uid)
 		if (user) {
 			user->uid = uid;
 			list_add(&user->link, &dvsm_users);
+			dvsm_nr_users++;
 		}
 	}
 	if (user)
@@ -148,9 +150,21 @@ void dvsm_user_put(struct dvsm_user *user)
 	if (--user->nr_regions == 0) {
 		WARN_ON_ONCE(atomic_long_read(&user->nr_pages));
 		list_del(&user->link);
+		dvsm_nr_users--;
 		kfree(user);
 	}
 	mutex_unlock(&dvsm_users_lock);
+}
+
+/**
+ * dvsm_user_count - How many users have regions.
+ *
+ * Context: any.
+ * Return: their number.
+ */
+unsigned long dvsm_user_count(void)
+{
+	return READ_ONCE(dvsm_nr_users);
 }
 
 /* Add to a counter unless that would pass the limit. */

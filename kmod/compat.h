@@ -8,9 +8,16 @@
 #define DVSM_COMPAT_H
 
 #include <linux/fs.h>
+#include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/splice.h>
+#ifdef DVSM_HAVE_URING_CMD
+#include <linux/io_uring/cmd.h>
+#else
+#include <linux/io_uring.h>
+#include <linux/io_uring_types.h>
+#endif
 
 #ifndef DVSM_HAVE_VM_FLAGS_SET
 static inline void vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
@@ -47,8 +54,11 @@ static inline struct folio *dvsm_compat_lock_folio(struct address_space *mapping
 #ifndef DVSM_HAVE_ERROR_REMOVE_FOLIO
 #define error_remove_folio error_remove_page
 #define dvsm_error_remove_arg page
+#define generic_error_remove_folio generic_error_remove_page
+#define dvsm_error_remove_of(folio) (&(folio)->page)
 #else
 #define dvsm_error_remove_arg folio
+#define dvsm_error_remove_of(folio) (folio)
 #endif
 
 /* i_op->setattr's first argument. */
@@ -61,6 +71,22 @@ static inline struct folio *dvsm_compat_lock_folio(struct address_space *mapping
 #define DVSM_HUGE_FAULT_PMD	PMD_ORDER
 #else
 #define DVSM_HUGE_FAULT_PMD	PE_SIZE_PMD
+#endif
+
+/* A command by io_uring knew the 16 bytes, not the whole SQE. */
+#ifdef DVSM_HAVE_URING_CMD
+#define dvsm_uring_sqe sqe
+#else
+#define dvsm_uring_sqe cmd
+#define io_uring_sqe_cmd(cmd) (cmd)
+#define io_uring_cmd_to_pdu(ioucmd, pdu_type) ((pdu_type *)(ioucmd)->pdu)
+#endif
+
+/* vm_ops->get_policy's arguments. */
+#ifdef DVSM_HAVE_GET_POLICY_ILX
+#define DVSM_GET_POLICY_ARGS	struct vm_area_struct *vma, unsigned long addr, pgoff_t *ilx
+#else
+#define DVSM_GET_POLICY_ARGS	struct vm_area_struct *vma, unsigned long addr
 #endif
 
 /*

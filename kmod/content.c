@@ -7,7 +7,6 @@
  * be breaking away from the share.
  */
 #include <linux/pagemap.h>
-#include <linux/sched/signal.h>
 
 #include "dvsm.h"
 
@@ -25,6 +24,7 @@ static bool dvsm_content_is_exclusive_locked(struct dvsm_link *link, pgoff_t ind
 	if (!link || !link->content)
 		return true;
 	return dvsm_link_is_alone(link) && !link->content->nr_bases &&
+	       !link->content->was_shared &&
 	       dvsm_share_find(link->content, index) == link->content;
 }
 
@@ -164,7 +164,7 @@ static bool dvsm_content_walk_folio(struct folio *folio, void *arg)
 /* The same, also ending when the caller is to die. */
 static bool dvsm_content_walk_own_folio(struct folio *folio, void *arg)
 {
-	return dvsm_content_walk_folio(folio, arg) || fatal_signal_pending(current);
+	return dvsm_content_walk_folio(folio, arg) || dvsm_shall_stop();
 }
 
 /* All folios of [start, end), inside one chunk, that the region reads any page of. */
@@ -185,6 +185,25 @@ static bool dvsm_content_walk_locked(struct dvsm_region *region, pgoff_t start, 
 	}
 	walk->shared = false;
 	return stop;
+}
+
+/**
+ * dvsm_content_walk_chunk - dvsm_content_walk() inside one chunk.
+ * @region: the region
+ * @start: first page
+ * @end: the page after the last
+ * @fn: as there; may replace the folio
+ * @arg: handed to @fn
+ *
+ * Context: sharing may change.
+ * Return: whether @fn stopped the walk.
+ */
+bool dvsm_content_walk_chunk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
+			     bool (*fn)(struct folio *folio, bool shared, void *arg), void *arg)
+{
+	struct dvsm_content_walk walk = { .fn = fn, .arg = arg };
+
+	return dvsm_content_walk_locked(region, start, end, &walk);
 }
 
 /**
@@ -211,7 +230,7 @@ void dvsm_content_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
 		dvsm_store_walk(region, start, end, dvsm_content_walk_own_folio, &walk);
 		return;
 	}
-	while (!stop && start < end && !fatal_signal_pending(current)) {
+	while (!stop && start < end && !dvsm_shall_stop()) {
 		struct mutex *mutex;	/* as above */
 
 		chunk = dvsm_content_next_chunk(region, dvsm_page_chunk(start));
@@ -239,14 +258,17 @@ static pgoff_t dvsm_content_next_locked(struct dvsm_region *region, pgoff_t inde
 
 	if (!share)
 		return dvsm_store_next(region, index);
-	for (; share; share = share->under)
-		if (share->store)
-			next = min(next, dvsm_store_next(share->store, index));
+	for (; share; share = share->under) {
+		/* What was lost is no hole. */
+		if (!share->store)
+			return index;
+		next = min(next, dvsm_store_next(share->store, index));
+	}
 	return next;
 }
 
 /**
- * dvsm_content_next - Find the next page that has memory.
+ * dvsm_content_next - Find the next page that has memory, or was lost.
  * @region: the region
  * @index: where to start
  *
@@ -260,7 +282,7 @@ pgoff_t dvsm_content_next(struct dvsm_region *region, pgoff_t index)
 
 	if (xa_empty(&region->links))
 		return dvsm_store_next(region, index);
-	while (!fatal_signal_pending(current)) {
+	while (!dvsm_shall_stop()) {
 		u64 chunk = dvsm_content_next_chunk(region, dvsm_page_chunk(from));
 		struct mutex *mutex = dvsm_store_chunk_mutex(region->family, chunk);
 		pgoff_t next;
@@ -319,6 +341,8 @@ int dvsm_content_make_hole(struct dvsm_region *region, u64 chunk)
 	lockdep_assert_held_write(&region->family->lock);
 
 	dvsm_content_unmap(region, chunk);
+	if (share)
+		dvsm_share_diverge(link);
 	if (dvsm_link_lends_to_others(link))
 		return dvsm_share_leave_to_hole(link);
 	if (share)
@@ -361,10 +385,10 @@ static long dvsm_content_discard_chunk(struct dvsm_region *region, u64 chunk)
 {
 	pgoff_t start = chunk << DVSM_CHUNK_ORDER;
 	unsigned long nr_pages = 0;
-	struct dvsm_content_walk walk = { .fn = dvsm_content_count, .arg = &nr_pages };
 	int ret;
 
-	dvsm_content_walk_locked(region, start, start + DVSM_CHUNK_PAGES, &walk);
+	dvsm_content_walk_chunk(region, start, start + DVSM_CHUNK_PAGES, dvsm_content_count,
+				&nr_pages);
 	ret = dvsm_content_make_hole(region, chunk);
 	return ret ? ret : nr_pages;
 }
@@ -378,13 +402,17 @@ static long dvsm_content_discard_chunk(struct dvsm_region *region, u64 chunk)
  *
  * Context: may sleep; the family is locked for writing.
  * Return: 0; where others share the memory -ENOMEM or -ENOSPC for what has to
- * be copied.
+ * be copied; -EHWPOISON for a part of a folio with a lost page.
  */
 int dvsm_content_discard(struct dvsm_region *region, loff_t start, loff_t end,
 			 unsigned long *nr_pages)
 {
 	if (xa_empty(&region->links)) {
-		*nr_pages += dvsm_store_discard(region, start, end);
+		long done = dvsm_store_discard(region, start, end);
+
+		if (done < 0)
+			return done;
+		*nr_pages += done;
 		return 0;
 	}
 	while (start < end) {

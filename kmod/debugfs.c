@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * /sys/kernel/debug/dvsm: "stats", the module's totals, which are zero when
- * nobody uses it; "regions", one line for each region; "delay_us", for tests.
+ * nobody uses it; "regions", one line for each region, memory in pages; "delay_us", for
+ * tests.
  */
 #include <linux/cred.h>
 #include <linux/debugfs.h>
@@ -40,31 +41,75 @@ static int dvsm_debugfs_stats_show(struct seq_file *m, void *unused)
 	seq_printf(m, "limit_user_pages %lu\n", dvsm_account_limit_user());
 	seq_printf(m, "names %u\n", dvsm_name_count());
 	seq_printf(m, "members %u\n", dvsm_events_count());
+	seq_printf(m, "users %lu\n", dvsm_user_count());
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(dvsm_debugfs_stats);
 
-static void dvsm_debugfs_show_region(struct dvsm_region *region, void *arg)
+/* The line of one region. */
+struct dvsm_debugfs_line {
+	struct seq_file *m;
+	u64 id;				/* of the region */
+	struct dvsm_usage usage;	/* of one that is open; else zeroes */
+};
+
+static bool dvsm_debugfs_note_id(struct dvsm_region *region, void *arg)
 {
-	struct seq_file *m = arg;
-	unsigned long faults = 0, remote = 0, moved = 0;
+	struct dvsm_debugfs_line *line = arg;
+
+	line->id = region->id;
+	return true;
+}
+
+static bool dvsm_debugfs_show_region(struct dvsm_region *region, void *arg)
+{
+	struct dvsm_debugfs_line *line = arg;
+	struct dvsm_stats *stats = &region->stats;
+	unsigned long faults = 0, remote = 0, moved = 0, cow = 0;
 	unsigned int nid;
 
+	/* It may have ended meanwhile. */
+	if (region->id != line->id)
+		return true;
 	for (nid = 0; nid < nr_node_ids; nid++) {
 		faults += atomic_long_read(&region->nodes[nid].nr_faults);
 		remote += atomic_long_read(&region->nodes[nid].nr_faults_remote);
-		moved += atomic_long_read(&region->nodes[nid].nr_moved_in);
+		moved += dvsm_moves(region->nodes[nid].nr_moved_in);
+		cow += atomic_long_read(&region->nodes[nid].nr_cow_faults);
 	}
-	seq_printf(m, "%llu uid=%u length=%llu flags=%#x policy=%u pages=%lu faults=%lu remote=%lu moved=%lu label=%s\n",
+	seq_printf(line->m, "%llu uid=%u length=%llu flags=%#x policy=%u pages=%lu faults=%lu remote=%lu moved=%lu ",
 		   region->id, from_kuid_munged(current_user_ns(), region->user->uid),
-		   region->length, region->flags, region->policy.mode,
-		   READ_ONCE(region->inode->i_mapping->nrpages), faults, remote, moved,
+		   region->length, region->flags, dvsm_region_policy_mode(region),
+		   READ_ONCE(region->inode->i_mapping->nrpages), faults, remote, moved);
+	seq_printf(line->m, "reads=%lu shared=%lu copied=%lu cow=%lu parts=%lu lost=%lu merges=%lu conflicts=%lu label=%s\n",
+		   line->usage.nr_pages, line->usage.nr_shared,
+		   atomic_long_read(&stats->nr_copied), cow,
+		   atomic_long_read(&stats->nr_faults_parts), atomic_long_read(&stats->nr_lost),
+		   atomic_long_read(&stats->nr_merges), atomic_long_read(&stats->nr_conflicts),
 		   region->label);
+	return true;
 }
 
+/* One by one: what a region reads and shares is counted without the lock of the list. */
 static int dvsm_debugfs_regions_show(struct seq_file *m, void *unused)
 {
-	dvsm_region_for_each(dvsm_debugfs_show_region, m);
+	struct dvsm_debugfs_line line = { .m = m };
+	struct dvsm_region *region;
+	u64 last;
+
+	for (;;) {
+		last = line.id;
+		dvsm_region_for_each(last, dvsm_debugfs_note_id, &line);
+		if (line.id == last || dvsm_is_interrupted())
+			break;
+		memset(&line.usage, 0, sizeof(line.usage));
+		region = dvsm_region_get(line.id);
+		if (!IS_ERR(region)) {
+			dvsm_region_usage(region, &line.usage);
+			dvsm_region_put(region);
+		}
+		dvsm_region_for_each(line.id - 1, dvsm_debugfs_show_region, &line);
+	}
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(dvsm_debugfs_regions);

@@ -404,7 +404,7 @@ int dvsm_events_members(struct dvsm_region *region, struct dvsm_region_members *
 		if (copy_to_user(user + arg->out_nr_members, members, nr * sizeof(*members)))
 			return -EFAULT;
 		arg->out_nr_members += nr;
-		if (fatal_signal_pending(current))
+		if (dvsm_shall_stop())
 			return -EINTR;
 		cond_resched();
 	} while (nr == DVSM_EVENTS_BATCH);

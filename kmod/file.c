@@ -11,7 +11,6 @@
 #include <linux/huge_mm.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
-#include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/splice.h>
 #include <linux/uio.h>
@@ -66,11 +65,11 @@ static struct folio *dvsm_file_folio_write(struct dvsm_region *region, loff_t po
 
 	down_read(&region->family->lock);
 	folio = dvsm_content_get(region, pos >> PAGE_SHIFT, &dvsm_placing_current, true, &found);
-	up_read(&region->family->lock);
 	if (!IS_ERR(folio)) {
-		dvsm_folio_mark_written(folio);
+		dvsm_folio_mark_written(region, folio);
 		folio_unlock(folio);
 	}
+	up_read(&region->family->lock);
 	*parts = found.parts;
 	return folio;
 }
@@ -138,7 +137,7 @@ static ssize_t dvsm_file_read_iter(struct kiocb *iocb, struct iov_iter *to)
 			break;
 		iocb->ki_pos += done;
 		total += done;
-		if (fatal_signal_pending(current))
+		if (dvsm_shall_stop())
 			break;
 		cond_resched();
 	}
@@ -186,7 +185,7 @@ static ssize_t dvsm_file_write_iter(struct kiocb *iocb, struct iov_iter *from)
 			break;
 		iocb->ki_pos += done;
 		total += done;
-		if (fatal_signal_pending(current))
+		if (dvsm_shall_stop())
 			break;
 		cond_resched();
 	}
@@ -238,15 +237,19 @@ static long dvsm_file_fallocate(struct file *file, int mode, loff_t offset, loff
 
 	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE))
 		return -EOPNOTSUPP;
+	/* MADV_REMOVE in a forked copy comes with the file of the region that was copied. */
+	if ((mode & FALLOC_FL_PUNCH_HOLE) && (region->flags & DVSM_REGION_F_FORK_COPY))
+		return -EOPNOTSUPP;
 	if (mode & FALLOC_FL_PUNCH_HOLE)
 		return dvsm_region_discard(region, min_t(u64, offset, region->length),
 					   min_t(u64, end, region->length), NULL);
 	if (end > region->length)
 		return -EFBIG;
 	return dvsm_region_populate(region, round_down(offset, PAGE_SIZE),
-				    round_up(end, PAGE_SIZE), 0, NULL);
+				    round_up(end, PAGE_SIZE), 0, NUMA_NO_NODE, NULL);
 }
 
+/* All that DVSM_IOC_REGION_INFO tells; the flag READ_ONLY is the descriptor's, not the region's. */
 static void dvsm_file_show_fdinfo(struct seq_file *m, struct file *file)
 {
 	struct dvsm_region *region = dvsm_file_region(file);
@@ -260,15 +263,24 @@ static void dvsm_file_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "dvsm-policy:\t%u\n", info.out_policy);
 	seq_printf(m, "dvsm-resident:\t%llu\n", info.out_resident);
 	seq_printf(m, "dvsm-resident-huge:\t%llu\n", info.out_resident_huge);
+	seq_printf(m, "dvsm-resident-peak:\t%llu\n", info.out_resident_peak);
 	seq_printf(m, "dvsm-pinned:\t%llu\n", info.out_pinned);
 	seq_printf(m, "dvsm-parent:\t%llu\n", info.out_parent_id);
 	seq_printf(m, "dvsm-shared:\t%llu\n", info.out_shared);
 	seq_printf(m, "dvsm-cow-faults:\t%llu\n", info.out_nr_cow_faults);
 	seq_printf(m, "dvsm-copied:\t%llu\n", info.out_copied);
 	seq_printf(m, "dvsm-faults:\t%llu\n", info.out_nr_faults);
+	seq_printf(m, "dvsm-faults-alloc:\t%llu\n", info.out_nr_faults_alloc);
+	seq_printf(m, "dvsm-faults-private:\t%llu\n", info.out_nr_faults_private);
 	seq_printf(m, "dvsm-faults-remote:\t%llu\n", info.out_nr_faults_remote);
+	seq_printf(m, "dvsm-faults-parts:\t%llu\n", info.out_nr_faults_parts);
 	seq_printf(m, "dvsm-fallbacks:\t%llu\n", info.out_nr_fallbacks);
+	seq_printf(m, "dvsm-misses:\t%llu\n", info.out_nr_misses);
+	seq_printf(m, "dvsm-failures:\t%llu\n", info.out_nr_failures);
 	seq_printf(m, "dvsm-moved:\t%llu\n", info.out_nr_moved);
+	seq_printf(m, "dvsm-lost:\t%llu\n", info.out_nr_lost);
+	seq_printf(m, "dvsm-merges:\t%llu\n", info.out_nr_merges);
+	seq_printf(m, "dvsm-conflicts:\t%llu\n", info.out_nr_conflicts);
 }
 
 const struct file_operations dvsm_file_fops = {
@@ -284,7 +296,8 @@ const struct file_operations dvsm_file_fops = {
 	.get_unmapped_area	= thp_get_unmapped_area,
 	.fsync			= noop_fsync,
 	.fallocate		= dvsm_file_fallocate,
-	.unlocked_ioctl		= dvsm_file_ioctl,
+	.unlocked_ioctl		= dvsm_ioctl,
 	.compat_ioctl		= compat_ptr_ioctl,
+	.uring_cmd		= dvsm_async_uring_cmd,
 	.show_fdinfo		= dvsm_file_show_fdinfo,
 };

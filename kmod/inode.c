@@ -148,6 +148,24 @@ struct inode *dvsm_inode_create(struct dvsm_region *region)
 }
 
 /**
+ * dvsm_inode_create_scratch - An inode whose page cache folios pass through.
+ *
+ * Context: may sleep; a file on a region is held.
+ * Return: the inode with one reference, or an error.
+ */
+struct inode *dvsm_inode_create_scratch(void)
+{
+	struct inode *inode = alloc_anon_inode(dvsm_mnt->mnt_sb);
+
+	if (IS_ERR(inode))
+		return inode;
+	inode->i_mode = S_IFREG;	/* for generic_error_remove_folio() */
+	mapping_set_large_folios(inode->i_mapping);
+	mapping_set_unevictable(inode->i_mapping);
+	return inode;
+}
+
+/**
  * dvsm_inode_open_as - A new struct file on a region's inode.
  * @inode: the inode; the file takes a reference of its own; it is new, or a file
  *	on it is held

@@ -33,6 +33,14 @@ static inline u64 dvsm_block_start(u64 index, unsigned int order)
 	return index & ~((1ULL << order) - 1);
 }
 
+/* Pages of a chunk that lie below @nr_pages, as its first one does. */
+static inline u64 dvsm_chunk_pages(u64 chunk, u64 nr_pages)
+{
+	u64 nr_left = nr_pages - (chunk << DVSM_CHUNK_ORDER);
+
+	return nr_left < DVSM_CHUNK_PAGES ? nr_left : DVSM_CHUNK_PAGES;
+}
+
 /*
  * The largest order, at most a chunk's, whose naturally aligned block around
  * @index lies below @nr_pages. Order 1 is left out: the page cache has no

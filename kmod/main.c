@@ -67,8 +67,9 @@ static const struct file_operations dvsm_device_fops = {
 	.get_unmapped_area	= thp_get_unmapped_area,
 	.llseek			= noop_llseek,
 	.fsync			= noop_fsync,
-	.unlocked_ioctl		= dvsm_device_ioctl,
+	.unlocked_ioctl		= dvsm_ioctl,
 	.compat_ioctl		= compat_ptr_ioctl,
+	.uring_cmd		= dvsm_async_uring_cmd,
 };
 
 static struct miscdevice dvsm_device = {
@@ -101,6 +102,8 @@ err_debugfs:
 static void __exit dvsm_exit(void)
 {
 	misc_deregister(&dvsm_device);
+	dvsm_follow_exit();
+	dvsm_promote_exit();
 	dvsm_debugfs_exit();
 	dvsm_name_exit();
 	dvsm_events_exit();

@@ -5,23 +5,30 @@
  * ->fault hands out the locked folio that holds the page; the core maps it,
  * 2 MiB at once where folio and mapping allow, and counts it. Nothing is kept
  * for a mapping, so there is nothing to pair up when one is split, moved,
- * copied by fork or grown by mremap. That is also why a fault checks bounds.
+ * copied by fork or grown by mremap; but for regions that fork() copies, of which
+ * fork.c tells. That is also why a fault checks bounds.
  */
+#include <linux/file.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 
 #include "dvsm.h"
 #include "trace.h"
 
-static void dvsm_fault_count(struct dvsm_region *region, struct folio *folio, bool allocated)
+static void dvsm_fault_count(struct dvsm_region *region, const struct vm_fault *vmf,
+			     struct folio *folio, const struct dvsm_found *found)
 {
 	int here = numa_node_id();
 
 	atomic_long_inc(&region->nodes[here].nr_faults);
 	if (folio_nid(folio) != here)
 		atomic_long_inc(&region->nodes[here].nr_faults_remote);
-	if (allocated)
+	if (found->allocated)
 		atomic_long_inc(&region->stats.nr_faults_alloc);
+	if (vmf->cow_page)
+		atomic_long_inc(&region->stats.nr_faults_private);
+	else if (found->parts)
+		atomic_long_inc(&region->stats.nr_faults_parts);
 }
 
 /*
@@ -54,6 +61,8 @@ static struct folio *dvsm_fault_get(struct dvsm_region *region, struct vm_fault 
 
 	down_read(&region->family->lock);
 	folio = dvsm_content_get(region, vmf->pgoff, &placing, write, found);
+	if (write && !IS_ERR(folio))
+		dvsm_folio_mark_written(region, folio);
 	up_read(&region->family->lock);
 	return folio;
 }
@@ -91,10 +100,12 @@ static int dvsm_fault_prepare_parts(struct vm_fault *vmf)
 
 static vm_fault_t dvsm_region_fault(struct vm_fault *vmf)
 {
-	struct dvsm_region *region = dvsm_file_region(vmf->vma->vm_file);
+	struct dvsm_region *region = dvsm_vma_region(vmf->vma);
 	struct dvsm_found found;
 	struct folio *folio;
 
+	if (!region)
+		return VM_FAULT_SIGBUS;
 	if (vmf->pgoff >= region->nr_pages)
 		return dvsm_fault_fail(region, vmf, -EFBIG);
 
@@ -107,9 +118,7 @@ static vm_fault_t dvsm_region_fault(struct vm_fault *vmf)
 		return dvsm_fault_fail(region, vmf, -EHWPOISON);
 	}
 
-	dvsm_fault_count(region, folio, found.allocated);
-	if (vmf->cow_page)
-		atomic_long_inc(&region->stats.nr_faults_private);
+	dvsm_fault_count(region, vmf, folio, &found);
 	trace_dvsm_fault(region->id, vmf->pgoff, vmf->flags, folio_order(folio), folio_nid(folio),
 			 0);
 	if (found.parts && folio_test_large(folio) && dvsm_fault_prepare_parts(vmf)) {
@@ -139,10 +148,12 @@ static vm_fault_t dvsm_region_map_pages(struct vm_fault *vmf, pgoff_t start, pgo
  */
 static vm_fault_t dvsm_region_page_mkwrite(struct vm_fault *vmf)
 {
-	struct dvsm_region *region = dvsm_file_region(vmf->vma->vm_file);
+	struct dvsm_region *region = dvsm_vma_region(vmf->vma);
 	struct dvsm_found found;
 	struct folio *folio;
 
+	if (!region)
+		return VM_FAULT_SIGBUS;
 	if (vmf->pgoff >= region->nr_pages)
 		return dvsm_fault_fail(region, vmf, -EFBIG);
 	folio = dvsm_fault_get(region, vmf, true, page_folio(vmf->page), &found);
@@ -154,7 +165,6 @@ static vm_fault_t dvsm_region_page_mkwrite(struct vm_fault *vmf)
 		folio_put(folio);
 		return VM_FAULT_NOPAGE;
 	}
-	dvsm_folio_mark_written(folio);
 	folio_put(folio);
 	dvsm_delay();
 	return VM_FAULT_LOCKED;
@@ -167,17 +177,16 @@ static vm_fault_t dvsm_region_page_mkwrite(struct vm_fault *vmf)
  */
 static vm_fault_t dvsm_region_huge_fault(struct vm_fault *vmf, unsigned int order)
 {
-	struct dvsm_region *region = dvsm_file_region(vmf->vma->vm_file);
+	struct dvsm_region *region = dvsm_vma_region(vmf->vma);
 	struct dvsm_found found;
 	struct folio *folio;
 
 	if (order != DVSM_HUGE_FAULT_PMD || pmd_none(vmf->orig_pmd) || !dvsm_fault_is_write(vmf) ||
-	    vmf->pgoff >= region->nr_pages)
+	    !region || vmf->pgoff >= region->nr_pages)
 		return VM_FAULT_FALLBACK;
 	folio = dvsm_fault_get(region, vmf, true, NULL, &found);
 	if (IS_ERR(folio))
 		return dvsm_fault_fail(region, vmf, PTR_ERR(folio));
-	dvsm_folio_mark_written(folio);
 	/* Another thread of the process may have been faster. */
 	if (pmd_same(READ_ONCE(*vmf->pmd), vmf->orig_pmd))
 		dvsm_store_unmap_chunk(region, dvsm_page_chunk(vmf->pgoff));
@@ -186,16 +195,42 @@ static vm_fault_t dvsm_region_huge_fault(struct vm_fault *vmf, unsigned int orde
 	return VM_FAULT_NOPAGE;
 }
 
+#ifdef CONFIG_NUMA
+static struct mempolicy *dvsm_region_get_policy(DVSM_GET_POLICY_ARGS)
+{
+	return dvsm_balance_policy(vma, addr);
+}
+#endif
+
 /* Registrable regions: devices write without a fault, so nothing is shared. */
 static const struct vm_operations_struct dvsm_region_vm_ops = {
 	.fault		= dvsm_region_fault,
 	.map_pages	= dvsm_region_map_pages,
+#ifdef CONFIG_NUMA
+	.get_policy	= dvsm_region_get_policy,
+#endif
 };
 
 /* Other regions: the first write after a snapshot is noticed. */
 static const struct vm_operations_struct dvsm_region_notify_vm_ops = {
 	.fault		= dvsm_region_fault,
 	.map_pages	= dvsm_region_map_pages,
+#ifdef CONFIG_NUMA
+	.get_policy	= dvsm_region_get_policy,
+#endif
+	.huge_fault	= dvsm_region_huge_fault,
+	.page_mkwrite	= dvsm_region_page_mkwrite,
+};
+
+/* Regions that fork() copies. */
+static const struct vm_operations_struct dvsm_region_fork_vm_ops = {
+	.open		= dvsm_fork_open,
+	.close		= dvsm_fork_close,
+	.fault		= dvsm_region_fault,
+	.map_pages	= dvsm_region_map_pages,
+#ifdef CONFIG_NUMA
+	.get_policy	= dvsm_region_get_policy,
+#endif
 	.huge_fault	= dvsm_region_huge_fault,
 	.page_mkwrite	= dvsm_region_page_mkwrite,
 };
@@ -216,25 +251,39 @@ int dvsm_region_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	struct dvsm_region *region = dvsm_file_region(file);
 
-	if (region->flags & DVSM_REGION_F_REGISTRABLE)
+	if (region->flags & DVSM_REGION_F_REGISTRABLE) {
 		vma->vm_ops = &dvsm_region_vm_ops;
-	else
+	} else if (region->flags & DVSM_REGION_F_FORK_COPY) {
+		vma->vm_ops = &dvsm_region_fork_vm_ops;
+		vm_flags_set(vma, VM_DONTEXPAND);
+	} else {
 		vma->vm_ops = &dvsm_region_notify_vm_ops;
+	}
 	return 0;
 }
 
-static struct file *dvsm_context_implicit_locked(struct dvsm_context *context)
+/* Of a device that was opened for reading the region's file is one for reading: it is what mappings hold. */
+static struct file *dvsm_context_implicit_locked(struct dvsm_context *context, fmode_t mode)
 {
-	struct dvsm_policy policy = { .mode = READ_ONCE(dvsm_implicit_policy) };
+	struct dvsm_policy *policy;
 	u32 flags = DVSM_REGION_F_IMPLICIT | DVSM_REGION_F_REGISTRABLE;
-	struct file *file;
+	struct file *file, *whole;
 
 	lockdep_assert_held(&context->lock);
 	if (context->implicit)
 		return context->implicit;
 	if (READ_ONCE(dvsm_implicit_pinned))
 		flags |= DVSM_REGION_F_PINNED;
-	file = dvsm_region_create(DVSM_LENGTH_MAX, flags, &policy, "implicit");
+	policy = dvsm_policy_create(READ_ONCE(dvsm_implicit_policy), &NODE_MASK_NONE, NULL);
+	if (IS_ERR(policy))
+		return ERR_CAST(policy);
+	file = dvsm_region_create(DVSM_LENGTH_MAX, flags, policy, "implicit");
+	dvsm_policy_put(policy);
+	if (!IS_ERR(file) && !(mode & FMODE_WRITE)) {
+		whole = file;
+		file = dvsm_inode_open(file_inode(whole), O_RDONLY);
+		fput(whole);
+	}
 	if (!IS_ERR(file))
 		context->implicit = file;
 	return file;
@@ -263,13 +312,14 @@ int dvsm_context_mmap(struct file *file, struct vm_area_struct *vma)
 		return -EINVAL;
 
 	mutex_lock(&context->lock);
-	implicit = dvsm_context_implicit_locked(context);
+	implicit = dvsm_context_implicit_locked(context, file->f_mode);
 	mutex_unlock(&context->lock);
 	if (IS_ERR(implicit))
 		return PTR_ERR(implicit);
 
 	if (dvsm_file_region(implicit)->flags & DVSM_REGION_F_PINNED) {
-		int ret = dvsm_region_pin(dvsm_file_region(implicit), start, start + length, 1);
+		int ret = dvsm_region_pin(dvsm_file_region(implicit), start, start + length, 1,
+					  NUMA_NO_NODE);
 
 		if (ret)
 			return ret;

@@ -308,6 +308,7 @@ static struct dvsm_region *dvsm_name_get(const char *text, umode_t wanted)
 {
 	struct dvsm_region *region = ERR_PTR(-ENOENT);
 	struct dvsm_entry *entry = NULL;
+	struct inode *inode = NULL;
 	struct dvsm_space *space;
 	int ret;
 
@@ -319,12 +320,15 @@ static struct dvsm_region *dvsm_name_get(const char *text, umode_t wanted)
 		ret = dvsm_entry_permission(entry, wanted);
 		if (ret)
 			region = ERR_PTR(ret);
-		else if (atomic_inc_not_zero(&entry->region->nr_files))
+		else
+			inode = igrab(entry->region->inode);
+		/* In this order, as in dvsm_region_get(). */
+		if (inode && atomic_inc_not_zero(&entry->region->nr_files))
 			region = entry->region;
 	}
-	if (!IS_ERR(region))
-		ihold(region->inode);
 	mutex_unlock(&dvsm_names_lock);
+	if (IS_ERR(region))
+		iput(inode);
 	return region;
 }
 

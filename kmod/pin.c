@@ -22,7 +22,6 @@
 #include <linux/mmzone.h>
 #include <linux/pagemap.h>
 #include <linux/resource.h>
-#include <linux/sched/signal.h>
 #include <linux/sched/user.h>
 #include <linux/slab.h>
 
@@ -72,8 +71,7 @@ static int dvsm_pin_grow(struct dvsm_pin *pin)
 /* Whether @folio can stay where it is for as long as a device likes. */
 static int dvsm_pin_check(struct folio *folio)
 {
-	if (folio_test_hwpoison(folio) ||
-	    (folio_test_large(folio) && folio_test_has_hwpoisoned(folio)))
+	if (dvsm_folio_is_poisoned(folio))
 		return -EHWPOISON;
 	return is_zone_movable_page(&folio->page) ? -EOPNOTSUPP : 0;
 }
@@ -92,12 +90,12 @@ static long dvsm_pin_folio(struct dvsm_pin *pin, pgoff_t index)
 		return ret;
 	down_read(&region->family->lock);
 	folio = dvsm_content_get(region, index, &placing, true, &found);
+	if (!IS_ERR(folio))
+		dvsm_folio_mark_written(region, folio);
 	up_read(&region->family->lock);
 	if (IS_ERR(folio))
 		return PTR_ERR(folio);
 	ret = dvsm_pin_check(folio);
-	if (!ret)
-		dvsm_folio_mark_written(folio);
 	folio_unlock(folio);
 	if (ret) {
 		folio_put(folio);
@@ -115,7 +113,7 @@ static int dvsm_pin_folios(struct dvsm_pin *pin)
 		index = dvsm_pin_folio(pin, index);
 		if (index < 0)
 			return index == -EDQUOT ? -ENOMEM : index;
-		if (fatal_signal_pending(current))
+		if (dvsm_shall_stop())
 			return -EINTR;
 		cond_resched();
 	}
@@ -186,7 +184,7 @@ struct dvsm_pin *dvsm_pin_create(struct dvsm_region *region, struct file *holder
 		goto err_free;
 	dvsm_pin_list(pin);
 	/* On several CPUs; what follows then only looks up. */
-	ret = dvsm_region_populate(region, start, end, 0, NULL);
+	ret = dvsm_region_populate(region, start, end, 0, NUMA_NO_NODE, NULL);
 	if (!ret)
 		ret = dvsm_pin_folios(pin);
 	trace_dvsm_pin(region->id, pin->first, pin->last + 1, pin->nr_locked, ret);

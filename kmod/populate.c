@@ -16,7 +16,6 @@
 #include <linux/memcontrol.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "dvsm.h"
@@ -29,7 +28,7 @@ struct dvsm_populate {
 	struct dvsm_region *region;
 	struct mem_cgroup *memcg;
 	nodemask_t allowed;
-	int here;
+	int here;			/* for helpers */
 	pgoff_t start;
 	pgoff_t end;
 	atomic64_t next_chunk;
@@ -72,7 +71,7 @@ static void dvsm_populate_run(struct dvsm_populate *populate, const struct dvsm_
 		if (start >= populate->end)
 			break;
 		ret = dvsm_populate_chunk(populate, start, end, placing);
-		if (!ret && fatal_signal_pending(current))
+		if (!ret && dvsm_shall_stop())
 			ret = -EINTR;
 		if (ret)
 			cmpxchg(&populate->error, 0, ret);
@@ -126,7 +125,9 @@ static unsigned int dvsm_populate_helpers(struct dvsm_populate *populate, unsign
 	if (nr < 2)
 		return 0;
 #ifdef CONFIG_NUMA
-	if (populate->region->policy.mode == DVSM_POLICY_INHERIT && current->mempolicy)
+	if (current->mempolicy && dvsm_places_inherit(populate->region,
+						      dvsm_page_chunk(populate->start),
+						      dvsm_page_chunk(populate->end - 1)))
 		return 0;
 #endif
 	return dvsm_populate_is_governed() ? 0 : nr - 1;
@@ -136,12 +137,16 @@ static unsigned int dvsm_populate_helpers(struct dvsm_populate *populate, unsign
 static struct task_struct *dvsm_populate_start(struct dvsm_populate *populate, unsigned int nth)
 {
 	u64 chunk = dvsm_page_chunk(populate->start) + nth;
-	int nid = dvsm_policy_home(populate->region, chunk << DVSM_CHUNK_ORDER, populate->here);
+	struct dvsm_region *region = populate->region;
 	struct task_struct *helper;
 	cpumask_var_t cpus;
+	int nid;
 
 	if (!alloc_cpumask_var(&cpus, GFP_KERNEL))
 		return NULL;
+	down_read(&region->family->lock);
+	nid = dvsm_policy_home(region, chunk << DVSM_CHUNK_ORDER, populate->here);
+	up_read(&region->family->lock);
 	if (!cpumask_and(cpus, current->cpus_ptr, cpumask_of_node(nid)))
 		cpumask_copy(cpus, current->cpus_ptr);
 	helper = kthread_create_on_node(dvsm_populate_help, populate, nid, "dvsm_populate/%u", nth);
@@ -153,9 +158,12 @@ static struct task_struct *dvsm_populate_start(struct dvsm_populate *populate, u
 	return IS_ERR(helper) ? NULL : helper;
 }
 
-static void dvsm_populate_with(struct dvsm_populate *populate, unsigned int nr_helpers)
+static void dvsm_populate_with(struct dvsm_populate *populate, unsigned int nr_helpers, int here)
 {
-	static const struct dvsm_placing placing = { .here = NUMA_NO_NODE };
+	struct dvsm_placing placing = {
+		.here = here,
+		.allowed = here == NUMA_NO_NODE ? NULL : &populate->allowed,
+	};
 	struct task_struct **helpers = NULL;
 	unsigned int nr = 0;
 
@@ -179,17 +187,18 @@ static void dvsm_populate_with(struct dvsm_populate *populate, unsigned int nr_h
  * @start: first byte, page aligned
  * @end: the byte after the last, page aligned, in the region
  * @nr_threads: at most so many CPUs; 0 for a choice by size
+ * @here: node to call local, or NUMA_NO_NODE: this CPU's
  * @populated: gets the bytes that were allocated, in error too; may be NULL
  *
  * Context: process; may sleep; no dvsm lock held.
  * Return: 0; -ENOMEM; -ENOSPC at a dvsm limit; -EINTR after a fatal signal.
  */
 int dvsm_region_populate(struct dvsm_region *region, loff_t start, loff_t end,
-			 unsigned int nr_threads, u64 *populated)
+			 unsigned int nr_threads, int here, u64 *populated)
 {
 	struct dvsm_populate populate = {
 		.region = region,
-		.here = numa_node_id(),
+		.here = here == NUMA_NO_NODE ? numa_node_id() : here,
 		.start = start >> PAGE_SHIFT,
 		.end = end >> PAGE_SHIFT,
 	};
@@ -198,7 +207,7 @@ int dvsm_region_populate(struct dvsm_region *region, loff_t start, loff_t end,
 		populate.allowed = cpuset_current_mems_allowed;
 		populate.memcg = get_mem_cgroup_from_mm(current->mm);
 		atomic64_set(&populate.next_chunk, dvsm_page_chunk(populate.start));
-		dvsm_populate_with(&populate, dvsm_populate_helpers(&populate, nr_threads));
+		dvsm_populate_with(&populate, dvsm_populate_helpers(&populate, nr_threads), here);
 		mem_cgroup_put(populate.memcg);
 	}
 	if (populated)
@@ -214,6 +223,7 @@ int dvsm_region_populate(struct dvsm_region *region, loff_t start, loff_t end,
  * @start: first byte, page aligned
  * @end: the byte after the last, page aligned, in the region
  * @nr_threads: as for dvsm_region_populate()
+ * @here: as for dvsm_region_populate()
  *
  * A range that can never fit is refused before memory is taken for it.
  *
@@ -221,7 +231,7 @@ int dvsm_region_populate(struct dvsm_region *region, loff_t start, loff_t end,
  * Return: as dvsm_region_populate().
  */
 int dvsm_region_pin(struct dvsm_region *region, loff_t start, loff_t end,
-		    unsigned int nr_threads)
+		    unsigned int nr_threads, int here)
 {
 	u64 nr_pages = (end - start) >> PAGE_SHIFT;
 
@@ -229,7 +239,7 @@ int dvsm_region_pin(struct dvsm_region *region, loff_t start, loff_t end,
 		return -ENOMEM;
 	if (nr_pages > min(dvsm_account_limit(), dvsm_account_limit_user()))
 		return -ENOSPC;
-	return dvsm_region_populate(region, start, end, nr_threads, NULL);
+	return dvsm_region_populate(region, start, end, nr_threads, here, NULL);
 }
 
 /**
@@ -241,7 +251,8 @@ int dvsm_region_pin(struct dvsm_region *region, loff_t start, loff_t end,
  *
  * Context: process; may sleep; no dvsm lock held.
  * Return: 0; -EBUSY where it is pinned; -EINTR after a fatal signal; -ENOMEM or
- * -ENOSPC where snapshots share a part of a chunk.
+ * -ENOSPC where snapshots share a part of a chunk; -EHWPOISON for a part of a folio
+ * with a lost page.
  */
 int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u64 *discarded)
 {
@@ -255,7 +266,8 @@ int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u6
 		pgoff_t next = dvsm_content_next(region, at >> PAGE_SHIFT);
 		loff_t step;
 
-		at = max(at, (loff_t)next << PAGE_SHIFT);
+		/* All of a chunk if all of it is wanted, holes or not. */
+		at = max(at, round_down((loff_t)next << PAGE_SHIFT, DVSM_CHUNK_SIZE));
 		if (at >= end)
 			break;
 		step = min_t(loff_t, end, round_down(at, DVSM_DISCARD_STEP) + DVSM_DISCARD_STEP);
@@ -266,7 +278,7 @@ int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u6
 			ret = dvsm_content_discard(region, at, step, &nr_pages);
 		up_write(&region->family->lock);
 		at = step;
-		if (!ret && fatal_signal_pending(current))
+		if (!ret && dvsm_shall_stop())
 			ret = -EINTR;
 		cond_resched();
 	}

@@ -16,7 +16,7 @@
 #include "trace.h"
 
 static DEFINE_MUTEX(dvsm_regions_lock);
-static LIST_HEAD(dvsm_regions);			/* dvsm_regions_lock */
+static DEFINE_XARRAY_FLAGS(dvsm_regions, XA_FLAGS_ACCOUNT);	/* by id; dvsm_regions_lock */
 static unsigned long dvsm_nr_regions;		/* dvsm_regions_lock */
 static atomic64_t dvsm_last_id;
 
@@ -51,39 +51,116 @@ static void dvsm_family_put(struct dvsm_family *family)
 	kfree(family);
 }
 
-static void dvsm_region_list(struct dvsm_region *region)
+static int dvsm_region_list(struct dvsm_region *region)
 {
+	int ret;
+
 	mutex_lock(&dvsm_regions_lock);
-	list_add_tail(&region->link, &dvsm_regions);
-	dvsm_nr_regions++;
+	ret = xa_err(xa_store(&dvsm_regions, region->id, region, GFP_KERNEL));
+	if (!ret)
+		dvsm_nr_regions++;
 	mutex_unlock(&dvsm_regions_lock);
+	return ret;
 }
 
 static void dvsm_region_unlist(struct dvsm_region *region)
 {
 	mutex_lock(&dvsm_regions_lock);
-	if (!list_empty(&region->link)) {
-		list_del_init(&region->link);
+	if (xa_erase(&dvsm_regions, region->id))
 		dvsm_nr_regions--;
-	}
 	mutex_unlock(&dvsm_regions_lock);
 }
 
 /**
- * dvsm_region_for_each - Call a function for every region.
- * @fn: the function; must not create or end regions
+ * dvsm_region_for_each - Call a function for regions, in the order of their ids.
+ * @after: those with a greater id than this
+ * @fn: the function; must not create or end regions; true to stop
  * @arg: handed to @fn
  *
  * Context: may sleep.
+ * Return: whether @fn stopped it.
  */
-void dvsm_region_for_each(void (*fn)(struct dvsm_region *region, void *arg), void *arg)
+bool dvsm_region_for_each(u64 after, bool (*fn)(struct dvsm_region *region, void *arg), void *arg)
 {
 	struct dvsm_region *region;
+	unsigned long id = after;
+	bool stopped = false;
 
 	mutex_lock(&dvsm_regions_lock);
-	list_for_each_entry(region, &dvsm_regions, link)
-		fn(region, arg);
+	while (!stopped && (region = xa_find_after(&dvsm_regions, &id, ULONG_MAX, XA_PRESENT)))
+		stopped = fn(region, arg);
 	mutex_unlock(&dvsm_regions_lock);
+	return stopped;
+}
+
+/**
+ * dvsm_region_get - Become a user of a region, as an open file is one.
+ * @id: the region's
+ *
+ * Context: may sleep.
+ * Return: the region, to be given back by dvsm_region_put(); -ENOENT or -ENOMEM.
+ */
+struct dvsm_region *dvsm_region_get(u64 id)
+{
+	struct dvsm_region *region;
+	struct inode *inode;
+	int ret;
+
+	/* First: whoever has the region open now has pinned the same mount. */
+	ret = dvsm_inode_pin();
+	if (ret)
+		return ERR_PTR(ret);
+	mutex_lock(&dvsm_regions_lock);
+	region = xa_load(&dvsm_regions, id);
+	/* In this order: who drops one of nr_files that is not the last drops his inode next. */
+	inode = region ? igrab(region->inode) : NULL;
+	if (!inode || !atomic_inc_not_zero(&region->nr_files))
+		region = ERR_PTR(-ENOENT);
+	mutex_unlock(&dvsm_regions_lock);
+	if (IS_ERR(region)) {
+		iput(inode);
+		dvsm_inode_unpin();
+	}
+	return region;
+}
+
+/**
+ * dvsm_region_put - Undo dvsm_region_get().
+ * @region: the region
+ *
+ * Context: may sleep; no dvsm lock held.
+ */
+void dvsm_region_put(struct dvsm_region *region)
+{
+	struct inode *inode = region->inode;
+
+	/* All others may have closed it meanwhile. */
+	if (atomic_dec_and_test(&region->nr_files))
+		dvsm_region_retire(region);
+	iput(inode);
+	dvsm_inode_unpin();
+}
+
+/**
+ * dvsm_region_wanting - The next region that wants a worker's attention.
+ * @after: begin after the region with this number
+ * @wants: bits, enum dvsm_want; one of them is enough
+ *
+ * Context: may sleep; the file system is pinned.
+ * Return: the region, with a reference on its inode, or NULL.
+ */
+struct dvsm_region *dvsm_region_wanting(u64 after, unsigned long wants)
+{
+	struct dvsm_region *region;
+	unsigned long id = after;
+
+	mutex_lock(&dvsm_regions_lock);
+	while ((region = xa_find_after(&dvsm_regions, &id, ULONG_MAX, XA_PRESENT)))
+		if ((READ_ONCE(region->wants) & wants) && !(region->flags & DVSM_REGION_F_PINNED) &&
+		    igrab(region->inode))
+			break;
+	mutex_unlock(&dvsm_regions_lock);
+	return region;
 }
 
 /**
@@ -112,35 +189,40 @@ void dvsm_region_free(struct dvsm_region *region)
 	}
 	WARN_ON_ONCE(!xa_empty(&region->links));
 	WARN_ON_ONCE(!RB_EMPTY_ROOT(&region->pins.rb_root));
+	dvsm_places_free(region);
+	xa_destroy(&region->uses);
 	if (region->locker)
 		free_uid(region->locker);
 	if (region->user)
 		dvsm_user_put(region->user);
 	mem_cgroup_put(region->memcg);
+	iput(region->anchor);
 	if (!(region->flags & DVSM_REGION_F_HIDDEN))
 		dvsm_family_put(region->family);
 	kvfree(region->nodes);
 	kfree(region);
 }
 
-static struct dvsm_region *dvsm_region_alloc(u64 length, u32 flags,
-					     const struct dvsm_policy *policy, const char *label,
+static struct dvsm_region *dvsm_region_alloc(u64 length, u32 flags, struct dvsm_policy *policy, const char *label,
 					     kuid_t uid)
 {
 	struct dvsm_region *region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
 
 	if (!region)
 		return NULL;
-	INIT_LIST_HEAD(&region->link);
 	INIT_LIST_HEAD(&region->hidden);
 	INIT_LIST_HEAD(&region->names);
 	xa_init_flags(&region->links, XA_FLAGS_ACCOUNT);
+	spin_lock_init(&region->places_lock);
+	region->policy = dvsm_policy_get(policy);
+	region->places = RB_ROOT;
+	xa_init_flags(&region->uses, XA_FLAGS_ACCOUNT);
+	region->balance = dvsm_balance_default(flags);
 	mutex_init(&region->pins_lock);
 	region->pins = RB_ROOT_CACHED;
 	region->length = length;
 	region->nr_pages = length >> PAGE_SHIFT;
 	region->flags = flags;
-	region->policy = *policy;
 	strscpy(region->label, label, sizeof(region->label));
 	region->id = atomic64_inc_return(&dvsm_last_id);
 	region->user = dvsm_user_get(uid);
@@ -175,7 +257,7 @@ static struct dvsm_region *dvsm_region_embody(struct dvsm_region *region)
  * Return: the region, whose inode has one reference, or NULL without memory.
  */
 struct dvsm_region *dvsm_region_create_inode(u64 length, u32 flags,
-					     const struct dvsm_policy *policy, const char *label,
+					     struct dvsm_policy *policy, const char *label,
 					     struct dvsm_family *family)
 {
 	struct dvsm_region *region;
@@ -195,7 +277,10 @@ struct dvsm_region *dvsm_region_create_inode(u64 length, u32 flags,
 	region = dvsm_region_embody(region);
 	if (!region)
 		return NULL;
-	dvsm_region_list(region);
+	if (dvsm_region_list(region)) {
+		iput(region->inode);
+		return NULL;
+	}
 	trace_dvsm_region_create(region->id, region->length, region->flags);
 	return region;
 }
@@ -226,9 +311,7 @@ static u32 dvsm_region_hidden_flags(const struct dvsm_region *payer)
 bool dvsm_region_is_hidden_for(const struct dvsm_region *region, const struct dvsm_region *payer)
 {
 	return region->user == payer->user && region->memcg == payer->memcg &&
-	       region->flags == dvsm_region_hidden_flags(payer) &&
-	       region->policy.mode == payer->policy.mode &&
-	       nodes_equal(region->policy.nodes, payer->policy.nodes);
+	       region->flags == dvsm_region_hidden_flags(payer);
 }
 
 /**
@@ -243,7 +326,7 @@ struct dvsm_region *dvsm_region_create_hidden(struct dvsm_region *payer)
 	struct dvsm_region *region;
 
 	region = dvsm_region_alloc(payer->length, dvsm_region_hidden_flags(payer),
-				   &payer->policy, "hidden", payer->user->uid);
+				   payer->policy, "hidden", payer->user->uid);
 	if (!region)
 		return NULL;
 	region->family = payer->family;
@@ -264,7 +347,7 @@ struct dvsm_region *dvsm_region_create_hidden(struct dvsm_region *payer)
  * Return: a file opened for reading and writing that is the only reference, or
  * an error.
  */
-struct file *dvsm_region_create(u64 length, u32 flags, const struct dvsm_policy *policy,
+struct file *dvsm_region_create(u64 length, u32 flags, struct dvsm_policy *policy,
 				const char *label)
 {
 	struct dvsm_region *region;
@@ -321,6 +404,23 @@ void dvsm_region_retire(struct dvsm_region *region)
 }
 
 /**
+ * dvsm_region_unmap - Take a range out of all mappings of a region.
+ * @region: the region
+ * @start: first byte, at a page
+ * @length: of the range, more than 0
+ *
+ * Private copies stay where they are. Mappings of others may be emptied too.
+ *
+ * Context: may sleep.
+ */
+void dvsm_region_unmap(struct dvsm_region *region, loff_t start, loff_t length)
+{
+	unmap_mapping_range(region->inode->i_mapping, start, length, 0);
+	if (region->anchor)
+		unmap_mapping_range(region->anchor->i_mapping, start, length, 0);
+}
+
+/**
  * dvsm_region_info_fill - Describe a region.
  * @region: the region
  * @info: filled in but for its size
@@ -336,7 +436,7 @@ void dvsm_region_info_fill(struct dvsm_region *region, struct dvsm_region_info *
 	info->out_length = region->length;
 	info->out_id = region->id;
 	info->out_flags = region->flags;
-	info->out_policy = region->policy.mode;
+	info->out_policy = dvsm_region_policy_mode(region);
 	info->out_resident = (u64)usage.nr_pages << PAGE_SHIFT;
 	info->out_resident_huge = (u64)usage.nr_huge << DVSM_CHUNK_SHIFT;
 	info->out_resident_peak = (u64)atomic_long_read(&region->nr_peak) << PAGE_SHIFT;
@@ -350,19 +450,23 @@ void dvsm_region_info_fill(struct dvsm_region *region, struct dvsm_region_info *
 	info->out_nr_failures = atomic_long_read(&region->stats.nr_failures);
 	info->out_parent_id = region->parent_id;
 	info->out_shared = (u64)usage.nr_shared << PAGE_SHIFT;
-	info->out_nr_cow_faults = atomic_long_read(&region->stats.nr_cow_faults);
 	info->out_copied = (u64)atomic_long_read(&region->stats.nr_copied) << PAGE_SHIFT;
 	info->out_nr_lost = atomic_long_read(&region->stats.nr_lost);
+	info->out_nr_merges = atomic_long_read(&region->stats.nr_merges);
+	info->out_nr_conflicts = atomic_long_read(&region->stats.nr_conflicts);
+	info->out_nr_faults_parts = atomic_long_read(&region->stats.nr_faults_parts);
 	info->out_nr_faults = 0;
 	info->out_nr_faults_remote = 0;
 	info->out_nr_misses = 0;
 	info->out_nr_moved = 0;
+	info->out_nr_cow_faults = 0;
 	for (nid = 0; nid < nr_node_ids; nid++) {
 		struct dvsm_node *node = &region->nodes[nid];
 
 		info->out_nr_faults += atomic_long_read(&node->nr_faults);
 		info->out_nr_faults_remote += atomic_long_read(&node->nr_faults_remote);
 		info->out_nr_misses += atomic_long_read(&node->nr_misses);
-		info->out_nr_moved += atomic_long_read(&node->nr_moved_in);
+		info->out_nr_moved += dvsm_moves(node->nr_moved_in);
+		info->out_nr_cow_faults += atomic_long_read(&node->nr_cow_faults);
 	}
 }

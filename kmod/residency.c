@@ -5,7 +5,6 @@
  */
 #include <linux/mm.h>
 #include <linux/pagemap.h>
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -45,6 +44,33 @@ static bool dvsm_count_node(struct folio *folio, bool shared, void *arg)
 	return false;
 }
 
+static void dvsm_node_stats_add_moves(struct dvsm_node_stats *stats, const struct dvsm_node *node)
+{
+	const atomic_long_t *in = node->nr_moved_in, *out = node->nr_moved_out;
+
+	stats->out_nr_moved_in = dvsm_moves(in);
+	stats->out_nr_moved_out = dvsm_moves(out);
+	stats->out_nr_moved_in_user = atomic_long_read(&in[DVSM_MOVER_USER]);
+	stats->out_nr_moved_in_balancing = atomic_long_read(&in[DVSM_MOVER_BALANCING]);
+	stats->out_nr_moved_in_command = atomic_long_read(&in[DVSM_MOVER_COMMAND]);
+	stats->out_nr_moved_out_user = atomic_long_read(&out[DVSM_MOVER_USER]);
+	stats->out_nr_moved_out_balancing = atomic_long_read(&out[DVSM_MOVER_BALANCING]);
+	stats->out_nr_moved_out_command = atomic_long_read(&out[DVSM_MOVER_COMMAND]);
+}
+
+/* To an array whose elements are as long as its owner knows them. */
+static int dvsm_node_stats_copy(u64 address, const struct dvsm_node_stats *stats,
+				unsigned int nr, u32 size)
+{
+	u32 known = min_t(u32, size, sizeof(*stats));
+
+	for (; nr; nr--, stats++, address += size)
+		if (copy_to_user(u64_to_user_ptr(address), stats, known) ||
+		    clear_user(u64_to_user_ptr(address + known), size - known))
+			return -EFAULT;
+	return 0;
+}
+
 /**
  * dvsm_region_nodes - DVSM_IOC_REGION_NODES.
  * @region: the region
@@ -55,6 +81,7 @@ static bool dvsm_count_node(struct folio *folio, bool shared, void *arg)
  */
 int dvsm_region_nodes(struct dvsm_region *region, struct dvsm_region_nodes *arg)
 {
+	u32 size = arg->node_size ? arg->node_size : DVSM_NODE_STATS_SIZE_0;
 	struct dvsm_node_stats *stats;
 	unsigned int nid, nr;
 	int ret = 0;
@@ -63,7 +90,7 @@ int dvsm_region_nodes(struct dvsm_region *region, struct dvsm_region_nodes *arg)
 	if (!stats)
 		return -ENOMEM;
 	dvsm_content_walk(region, 0, region->nr_pages, dvsm_count_node, stats);
-	if (fatal_signal_pending(current))
+	if (dvsm_shall_stop())
 		ret = -EINTR;
 	for (nid = 0; nid < nr_node_ids; nid++) {
 		struct dvsm_node *node = &region->nodes[nid];
@@ -72,12 +99,12 @@ int dvsm_region_nodes(struct dvsm_region *region, struct dvsm_region_nodes *arg)
 		stats[nid].out_nr_faults_remote = atomic_long_read(&node->nr_faults_remote);
 		stats[nid].out_nr_allocs = atomic_long_read(&node->nr_allocs);
 		stats[nid].out_nr_misses = atomic_long_read(&node->nr_misses);
-		stats[nid].out_nr_moved_in = atomic_long_read(&node->nr_moved_in);
-		stats[nid].out_nr_moved_out = atomic_long_read(&node->nr_moved_out);
+		stats[nid].out_nr_cow_faults = atomic_long_read(&node->nr_cow_faults);
+		dvsm_node_stats_add_moves(&stats[nid], node);
 	}
 	nr = min(arg->nr_nodes, nr_node_ids);
-	if (!ret && copy_to_user(u64_to_user_ptr(arg->nodes), stats, nr * sizeof(*stats)))
-		ret = -EFAULT;
+	if (!ret)
+		ret = dvsm_node_stats_copy(arg->nodes, stats, nr, size);
 	kvfree(stats);
 	arg->out_nr_nodes = nr_node_ids;
 	return ret;
@@ -164,7 +191,7 @@ int dvsm_region_residency(struct dvsm_region *region, struct dvsm_region_residen
 		residency.nr_chunks = 0;
 		residency.nr_max = min_t(u32, arg->nr_chunks - nr_done, DVSM_RESIDENCY_BATCH);
 		dvsm_content_walk(region, start, end, dvsm_residency_add, &residency);
-		if (fatal_signal_pending(current)) {
+		if (dvsm_shall_stop()) {
 			ret = -EINTR;
 			break;
 		}
@@ -247,7 +274,7 @@ int dvsm_region_extents(struct dvsm_region *region, struct dvsm_region_extents *
 	if (!extents.ranges)
 		return -ENOMEM;
 	dvsm_content_walk(region, extents.start, extents.end, dvsm_extents_add, &extents);
-	if (fatal_signal_pending(current))
+	if (dvsm_shall_stop())
 		ret = -EINTR;
 	else if (copy_to_user(user, extents.ranges, extents.nr * sizeof(*user)))
 		ret = -EFAULT;

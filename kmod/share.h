@@ -7,6 +7,7 @@
 
 #include <linux/list.h>
 #include <linux/types.h>
+#include <linux/xarray.h>
 
 struct dvsm_region;
 struct folio;
@@ -14,6 +15,23 @@ struct folio;
 #define DVSM_SHARE_DEPTH_MAX	4	/* shares under one another */
 #define DVSM_SHARE_PARTS_MANY	128	/* pages that make a chunk of its own worth while */
 #define DVSM_SHARE_REFUSALS_MAX	4
+
+/* What the creator of a snapshot asked for; what several read gets the best of it. */
+struct dvsm_terms {
+	u8 order;			/* of what a write to a shared page copies */
+	bool adaptive;			/* whether much that was copied becomes a chunk */
+	bool strict;			/* a write that would lose the snapshot's page fails */
+};
+
+/* How a write to a page that others read came to its own. */
+enum dvsm_break {
+	DVSM_BREAK_PART = 1,		/* a part was copied, for the writer */
+	DVSM_BREAK_COPY,		/* the chunk was copied, for the writer */
+	DVSM_BREAK_KEEP,		/* the chunk was copied, for the others */
+};
+
+/* Mark in region->links of a snapshot: it and its parent may read different contents. */
+#define DVSM_LINK_DIVERGED	XA_MARK_0
 
 /* Contents of one chunk that several regions may read. Guarded as share.c says. */
 struct dvsm_share {
@@ -29,8 +47,9 @@ struct dvsm_share {
 	unsigned int nr_bases;		/* snapshots that started from it */
 	u8 depth;			/* shares below it */
 	u8 nr_refusals;			/* times that its parts could not be put together */
-	u8 order;			/* of what a write to a shared page copies */
-	bool adaptive;			/* whether much that was copied becomes a chunk */
+	u8 nr_delays;			/* the same, in the background */
+	bool was_shared;		/* others may hold pages that they got by reading it */
+	struct dvsm_terms terms;
 };
 
 /* What a region has to do with shares at one chunk. In region->links. */
@@ -44,31 +63,55 @@ struct dvsm_link {
 	bool seen;			/* a page that others share may be mapped */
 };
 
+/* share.c */
 int dvsm_share_init(void);
 void dvsm_share_exit(void);
+void dvsm_share_set_terms(struct dvsm_share *share, const struct dvsm_terms *terms);
 struct dvsm_link *dvsm_link_make(struct dvsm_region *region, u64 chunk);
 void dvsm_link_set_base(struct dvsm_link *link, struct dvsm_share *share);
 void dvsm_links_retire(struct dvsm_region *region);
+struct dvsm_share *dvsm_share_of(struct dvsm_region *region, u64 chunk);
+struct dvsm_share *dvsm_share_make(struct dvsm_region *region, u64 chunk);
 struct dvsm_share *dvsm_share_create(struct dvsm_link *link);
+struct dvsm_share *dvsm_share_create_hidden(struct dvsm_region *payer, u64 chunk);
 void dvsm_share_join(struct dvsm_share *share, struct dvsm_link *link);
 void dvsm_share_leave(struct dvsm_link *link);
+void dvsm_share_diverge(struct dvsm_link *link);
 void dvsm_share_switch(struct dvsm_link *link, struct dvsm_share *to);
 int dvsm_share_leave_to_hole(struct dvsm_link *link);
 void dvsm_link_prune(struct dvsm_region *region, u64 chunk);
 void dvsm_share_unmap(struct dvsm_share *share);
 struct dvsm_share *dvsm_share_find(struct dvsm_share *share, pgoff_t index);
 bool dvsm_share_settle(struct dvsm_share *share);
+void dvsm_share_free_if_unused(struct dvsm_share *share);
+void dvsm_share_end_store(struct dvsm_share *share, bool keep_folios);
+void dvsm_share_end_if_unread(struct dvsm_share *share);
+void dvsm_share_remove(struct dvsm_link *link);
+void dvsm_share_become_own(struct dvsm_link *link);
+struct dvsm_link *dvsm_share_hidden_place(struct dvsm_region *payer, u64 chunk);
+
+/* break.c */
+int dvsm_share_check_page(struct dvsm_share *share, pgoff_t index);
 int dvsm_share_copy_page(struct dvsm_share *share, pgoff_t index, struct folio *dst);
-int dvsm_share_copy_to(struct dvsm_share *share, struct dvsm_region *target);
+void dvsm_share_lose(struct dvsm_share *share, int error);
+int dvsm_share_copy_to(struct dvsm_share *share, struct dvsm_region *target,
+		       struct dvsm_region *reader);
 int dvsm_share_read(struct dvsm_link *link, pgoff_t index);
 int dvsm_share_break(struct dvsm_link *link, pgoff_t index, struct folio *held);
 int dvsm_share_break_all(struct dvsm_link *link);
 void dvsm_share_try_fold(struct dvsm_link *link);
+int dvsm_share_fold_later(struct dvsm_link *link);
+
+/* Whether one region alone reads a share that has members. */
+static inline bool dvsm_share_is_alone(const struct dvsm_share *share)
+{
+	return share->nr_members == 1 && !share->nr_overs;
+}
 
 /* Whether @link's region alone reads its share, and may write to what that has. */
 static inline bool dvsm_link_is_alone(const struct dvsm_link *link)
 {
-	return link->content->nr_members == 1 && !link->content->nr_overs;
+	return dvsm_share_is_alone(link->content);
 }
 
 /* Whether others read what @link's region reads. */

@@ -8,9 +8,11 @@
  * folio, because of a hardware error or because MADV_COLD named a part of it.
  * Invariants:
  *
- *  - A folio is zeroed, charged and up to date before it is added.
+ *  - A folio is charged and up to date before it is added, and zeroed, unless who adds
+ *    it fills all of it before he unlocks it.
  *  - A folio that was ever written to through a mapping or write() is marked
  *    (PG_checked), but in registrable regions: a chunk without marks is zeroes.
+ *    Where the core splits a folio, the first piece alone keeps the mark.
  *  - A folio is never dirty: the kernel's NUMA balancing refuses dirty file
  *    folios.
  *  - Clean, unmapped folios must not be dropped as if they could be read again:
@@ -24,7 +26,7 @@
 #include <linux/gfp.h>
 #include <linux/hash.h>
 #include <linux/highmem.h>
-#include <linux/migrate.h>
+#include <linux/memcontrol.h>
 #include <linux/pagemap.h>
 #include <linux/pagevec.h>
 #include <linux/sched/signal.h>
@@ -215,8 +217,11 @@ static struct folio *dvsm_store_alloc(struct dvsm_region *region, pgoff_t index,
 			break;
 		order = dvsm_order_below(order);
 	}
-	if (!IS_ERR(folio) && order < best)
+	if (!IS_ERR(folio) && order < best) {
 		atomic_long_inc(&region->stats.nr_fallbacks);
+		if (best == DVSM_CHUNK_ORDER)
+			dvsm_promote_want(region);
+	}
 	return folio;
 }
 
@@ -269,6 +274,19 @@ struct folio *dvsm_store_get(struct dvsm_region *region, pgoff_t index,
 	folio = dvsm_store_get_locked(region, index, placing, allocated);
 	mutex_unlock(mutex);
 	return folio;
+}
+
+/**
+ * dvsm_folio_is_poisoned - Whether the hardware lost any page of a folio.
+ * @folio: the folio
+ *
+ * Context: any; holds a reference on @folio.
+ * Return: true if it has.
+ */
+bool dvsm_folio_is_poisoned(struct folio *folio)
+{
+	return folio_test_hwpoison(folio) ||
+	       (folio_test_large(folio) && folio_test_has_hwpoisoned(folio));
 }
 
 /**
@@ -354,10 +372,16 @@ static bool dvsm_store_walk_chunk(struct dvsm_region *region, u64 chunk,
 	return dvsm_store_walk(region, start, start + DVSM_CHUNK_PAGES, fn, arg);
 }
 
+/* Whether a folio may hold anything but zeroes. */
+static bool dvsm_folio_is_written(struct folio *folio, void *arg)
+{
+	return folio_test_checked(folio);
+}
+
 static bool dvsm_folio_settle(struct folio *folio, void *arg)
 {
 	folio_lock(folio);
-	*(bool *)arg |= folio_test_checked(folio);
+	*(bool *)arg |= dvsm_folio_is_written(folio, NULL);
 	folio_unlock(folio);
 	return false;
 }
@@ -393,15 +417,46 @@ bool dvsm_store_settle_chunk(struct dvsm_region *region, u64 chunk)
  */
 void dvsm_store_unmap_chunk(struct dvsm_region *region, u64 chunk)
 {
-	unmap_mapping_range(region->inode->i_mapping, (loff_t)chunk << DVSM_CHUNK_SHIFT,
-			    DVSM_CHUNK_SIZE, 0);
+	dvsm_region_unmap(region, (loff_t)chunk << DVSM_CHUNK_SHIFT, DVSM_CHUNK_SIZE);
 }
 
-static bool dvsm_folio_is_referenced(struct folio *folio, void *held)
+/**
+ * dvsm_folio_memcg_get - The cgroup that pays for a folio.
+ * @folio: the folio
+ *
+ * Context: may sleep; the folio is not locked by the caller.
+ * Return: the cgroup, with a reference, or NULL.
+ */
+struct mem_cgroup *dvsm_folio_memcg_get(struct folio *folio)
+{
+	struct mem_cgroup *memcg = NULL;
+
+#ifdef CONFIG_MEMCG
+	folio_lock(folio);
+	memcg = folio_memcg(folio);
+	if (memcg)
+		css_get(&memcg->css);
+	folio_unlock(folio);
+#endif
+	return memcg;
+}
+
+/**
+ * dvsm_folio_is_referenced - Whether anybody uses a folio unmapped.
+ * @folio: the folio, in no mapping; the caller has a reference
+ * @held: a folio that the caller has one more reference on, or NULL
+ *
+ * Context: any.
+ * Return: true if somebody may; a passing reference is taken for a user.
+ */
+bool dvsm_folio_is_referenced(struct folio *folio, void *held)
 {
 	bool lru = folio_test_lru(folio);
 	int refs = folio_ref_count(folio);
 
+	/* Of a page that the hardware lost the core keeps a reference; and nobody reads there what is written. */
+	if (!folio_test_large(folio) && dvsm_folio_is_poisoned(folio))
+		return false;
 	/*
 	 * A folio on its way to a list of the LRU has a reference for that. If it
 	 * arrives between the looks, the count may be of before or after.
@@ -468,22 +523,38 @@ void dvsm_store_empty_chunk(struct dvsm_region *region, u64 chunk)
 
 /**
  * dvsm_folio_mark_written - Note that a folio is about to be written to.
+ * @region: whose
  * @folio: the folio
  *
  * A folio without the mark holds zeroes, as a hole does: it was only read, or
  * populated. Not kept for registrable regions, which devices write to.
  *
- * Context: any; holds a reference on @folio.
+ * Context: the family is locked, so that a command that asks who was written has all
+ * answers; holds a reference on @folio.
  */
-void dvsm_folio_mark_written(struct folio *folio)
+void dvsm_folio_mark_written(struct dvsm_region *region, struct folio *folio)
 {
-	if (!folio_test_checked(folio))
-		folio_set_checked(folio);
+	if (folio_test_checked(folio))
+		return;
+	folio_set_checked(folio);
+	atomic_long_inc(&region->family->nr_firsts);
 }
 
-static bool dvsm_folio_is_written(struct folio *folio, void *arg)
+/**
+ * dvsm_folio_copy_pages - Copy pages of a folio, and what dvsm_folio_mark_written() noted.
+ * @dst: to where, locked
+ * @src: from where; a reference is held
+ * @start: first page; both folios have it and the others
+ * @end: the page after the last
+ *
+ * Context: the hardware lost none of the pages.
+ */
+void dvsm_folio_copy_pages(struct folio *dst, struct folio *src, pgoff_t start, pgoff_t end)
 {
-	return folio_test_checked(folio);
+	dvsm_pages_copy(folio_page(dst, start - dst->index), folio_page(src, start - src->index),
+			end - start);
+	if (folio_test_checked(src) && !folio_test_checked(dst))
+		folio_set_checked(dst);
 }
 
 /**
@@ -525,11 +596,10 @@ static int dvsm_folio_copy_to(struct dvsm_copy *copy, struct folio *src)
 		if (IS_ERR(dst))
 			return PTR_ERR(dst) == -EDQUOT ? -ENOMEM : PTR_ERR(dst);
 		stop = min_t(pgoff_t, end, dst->index + folio_nr_pages(dst));
-		dvsm_pages_copy(folio_page(dst, index - dst->index),
-				folio_page(src, index - src->index), stop - index);
+		dvsm_folio_copy_pages(dst, src, index, stop);
 		index = stop;
-		if (copy->written || folio_test_checked(src))
-			dvsm_folio_mark_written(dst);
+		if (copy->written)
+			folio_set_checked(dst);
 		folio_unlock(dst);
 		folio_put(dst);
 		cond_resched();
@@ -541,8 +611,7 @@ static bool dvsm_folio_copy(struct folio *folio, void *arg)
 {
 	struct dvsm_copy *copy = arg;
 
-	if (folio_test_hwpoison(folio) ||
-	    (folio_test_large(folio) && folio_test_has_hwpoisoned(folio))) {
+	if (dvsm_folio_is_poisoned(folio)) {
 		copy->ret = -EHWPOISON;
 	} else {
 		copy->placing.here = folio_nid(folio);
@@ -574,12 +643,26 @@ int dvsm_store_copy_chunk(struct dvsm_region *target, struct dvsm_region *source
 	return copy.ret;
 }
 
+/* Whether the hardware lost a page of [from, to), in bytes, of a folio. */
+static bool dvsm_folio_range_is_poisoned(struct folio *folio, loff_t from, loff_t to)
+{
+	pgoff_t index;
+
+	if (!dvsm_folio_is_poisoned(folio))
+		return false;
+	for (index = from >> PAGE_SHIFT; index < to >> PAGE_SHIFT; index++)
+		if (dvsm_store_page_is_poisoned(folio, index))
+			return true;
+	return false;
+}
+
 /*
  * Zero what lies in [start, end) of folios that stick out of it. On return
- * [*first, *last) is the part that whole folios fill.
+ * [*first, *last) is the part that whole folios fill. -EHWPOISON where a page cannot
+ * be zeroed, nor freed without its folio.
  */
-static void dvsm_store_zero_edges(struct dvsm_region *region, loff_t start, loff_t end,
-				  loff_t *first, loff_t *last)
+static int dvsm_store_zero_edges(struct dvsm_region *region, loff_t start, loff_t end,
+				 loff_t *first, loff_t *last)
 {
 	loff_t edges[2] = { start, end - 1 };
 	struct folio *folio;
@@ -601,6 +684,11 @@ static void dvsm_store_zero_edges(struct dvsm_region *region, loff_t start, loff
 		from = max(start, folio_pos(folio));
 		to = min_t(loff_t, end, folio_pos(folio) + folio_size(folio));
 		if (to - from < folio_size(folio)) {
+			if (dvsm_folio_range_is_poisoned(folio, from, to)) {
+				folio_unlock(folio);
+				folio_put(folio);
+				return -EHWPOISON;
+			}
 			folio_zero_range(folio, from - folio_pos(folio), to - from);
 			if (i)
 				*last = folio_pos(folio);
@@ -610,6 +698,20 @@ static void dvsm_store_zero_edges(struct dvsm_region *region, loff_t start, loff
 		folio_unlock(folio);
 		folio_put(folio);
 	}
+	return 0;
+}
+
+static bool dvsm_folio_mark(struct folio *folio, void *arg)
+{
+	folio_set_checked(folio);
+	return false;
+}
+
+/* The one piece of a written chunk that has the mark may go. */
+static void dvsm_store_spread_mark(struct dvsm_region *region, u64 chunk)
+{
+	if (dvsm_store_walk_chunk(region, chunk, dvsm_folio_is_written, NULL))
+		dvsm_store_walk_chunk(region, chunk, dvsm_folio_mark, NULL);
 }
 
 /**
@@ -619,19 +721,29 @@ static void dvsm_store_zero_edges(struct dvsm_region *region, loff_t start, loff
  * @end: the byte after the last, above @start
  *
  * Context: may sleep; the family is locked for writing.
- * Return: pages that were freed.
+ * Return: pages that were freed; -EHWPOISON for a part of a folio with a lost page.
  */
-unsigned long dvsm_store_discard(struct dvsm_region *region, loff_t start, loff_t end)
+long dvsm_store_discard(struct dvsm_region *region, loff_t start, loff_t end)
 {
 	struct address_space *mapping = region->inode->i_mapping;
 	unsigned long before = mapping->nrpages;
 	loff_t first, last;
+	bool written = false;
+	int ret;
 
 	lockdep_assert_held_write(&region->family->lock);
 
-	dvsm_store_zero_edges(region, start, end, &first, &last);
+	dvsm_store_spread_mark(region, dvsm_page_chunk(start >> PAGE_SHIFT));
+	dvsm_store_spread_mark(region, dvsm_page_chunk((end - 1) >> PAGE_SHIFT));
+	ret = dvsm_store_zero_edges(region, start, end, &first, &last);
+	if (ret)
+		return ret;
 	if (first < last) {
-		unmap_mapping_range(mapping, first, last - first, 0);
+		/* What a fault maps meanwhile the core finds in this inode's mappings alone. */
+		if (region->anchor)
+			dvsm_store_walk(region, first >> PAGE_SHIFT, last >> PAGE_SHIFT,
+					dvsm_folio_settle, &written);
+		dvsm_region_unmap(region, first, last - first);
 		truncate_inode_pages_range(mapping, first, last - 1);
 	}
 	dvsm_account_settle(region);
@@ -668,26 +780,6 @@ static void dvsm_store_free_folio(struct folio *folio)
 		folio_get(folio);
 }
 
-static int dvsm_store_migrate_folio(struct address_space *mapping, struct folio *dst,
-				    struct folio *src, enum migrate_mode mode)
-{
-	struct dvsm_region *region = mapping->host->i_private;
-	int ret;
-
-	if (region->flags & DVSM_REGION_F_PINNED)
-		return -EBUSY;
-	ret = filemap_migrate_folio(mapping, dst, src, mode);
-	if (ret)
-		return ret;
-	if (folio_nid(dst) != folio_nid(src)) {
-		atomic_long_inc(&region->nodes[folio_nid(src)].nr_moved_out);
-		atomic_long_inc(&region->nodes[folio_nid(dst)].nr_moved_in);
-		trace_dvsm_folio_move(region->id, dst->index, folio_order(dst), folio_nid(src),
-				      folio_nid(dst));
-	}
-	return 0;
-}
-
 static int dvsm_store_error_remove(struct address_space *mapping, struct dvsm_error_remove_arg *arg)
 {
 	return 0;
@@ -697,6 +789,6 @@ const struct address_space_operations dvsm_store_aops = {
 	.dirty_folio		= dvsm_store_dirty_folio,
 	.release_folio		= dvsm_store_release_folio,
 	.free_folio		= dvsm_store_free_folio,
-	.migrate_folio		= dvsm_store_migrate_folio,
+	.migrate_folio		= dvsm_folio_migrate,
 	.error_remove_folio	= dvsm_store_error_remove,
 };

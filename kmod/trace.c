@@ -2,5 +2,6 @@
 /*
  * The tracepoints of trace.h.
  */
+#include "dvsm.h"
 #define CREATE_TRACE_POINTS
 #include "trace.h"

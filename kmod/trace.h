@@ -107,15 +107,21 @@ DEFINE_EVENT(dvsm_range, dvsm_unpin,
 	TP_ARGS(id, start, end, nr_pages, error)
 );
 
+DEFINE_EVENT(dvsm_range, dvsm_migrate,
+	TP_PROTO(u64 id, unsigned long start, unsigned long end, unsigned long nr_pages, int error),
+	TP_ARGS(id, start, end, nr_pages, error)
+);
+
 TRACE_EVENT(dvsm_folio_move,
-	TP_PROTO(u64 id, unsigned long index, unsigned int order, int from, int to),
-	TP_ARGS(id, index, order, from, to),
+	TP_PROTO(u64 id, unsigned long index, unsigned int order, int from, int to, int mover),
+	TP_ARGS(id, index, order, from, to, mover),
 	TP_STRUCT__entry(
 		__field(u64, id)
 		__field(unsigned long, index)
 		__field(unsigned int, order)
 		__field(int, from)
 		__field(int, to)
+		__field(int, mover)
 	),
 	TP_fast_assign(
 		__entry->id = id;
@@ -123,26 +129,42 @@ TRACE_EVENT(dvsm_folio_move,
 		__entry->order = order;
 		__entry->from = from;
 		__entry->to = to;
+		__entry->mover = mover;
 	),
-	TP_printk("region=%llu page=%lu order=%u from=%d to=%d", __entry->id, __entry->index,
-		  __entry->order, __entry->from, __entry->to)
+	TP_printk("region=%llu page=%lu order=%u from=%d to=%d by=%s", __entry->id, __entry->index,
+		  __entry->order, __entry->from, __entry->to,
+		  __print_symbolic(__entry->mover,
+				   { DVSM_MOVER_USER, "user" },
+				   { DVSM_MOVER_BALANCING, "balancing" },
+				   { DVSM_MOVER_COMMAND, "command" },
+				   { DVSM_MOVER_OTHER, "other" }))
 );
 
+TRACE_DEFINE_ENUM(DVSM_BREAK_PART);
+TRACE_DEFINE_ENUM(DVSM_BREAK_COPY);
+TRACE_DEFINE_ENUM(DVSM_BREAK_KEEP);
+
 TRACE_EVENT(dvsm_share_break,
-	TP_PROTO(u64 id, u64 chunk, bool keep),
-	TP_ARGS(id, chunk, keep),
+	TP_PROTO(u64 id, unsigned long index, int node, int how),
+	TP_ARGS(id, index, node, how),
 	TP_STRUCT__entry(
 		__field(u64, id)
-		__field(u64, chunk)
-		__field(bool, keep)
+		__field(unsigned long, index)
+		__field(int, node)
+		__field(int, how)
 	),
 	TP_fast_assign(
 		__entry->id = id;
-		__entry->chunk = chunk;
-		__entry->keep = keep;
+		__entry->index = index;
+		__entry->node = node;
+		__entry->how = how;
 	),
-	TP_printk("region=%llu chunk=%llu %s", __entry->id, __entry->chunk,
-		  __entry->keep ? "others-copied" : "copied")
+	TP_printk("region=%llu chunk=%lu page=%lu node=%d %s", __entry->id,
+		  __entry->index >> DVSM_CHUNK_ORDER, __entry->index, __entry->node,
+		  __print_symbolic(__entry->how,
+				   { DVSM_BREAK_PART, "part-copied" },
+				   { DVSM_BREAK_COPY, "copied" },
+				   { DVSM_BREAK_KEEP, "others-copied" }))
 );
 
 TRACE_EVENT(dvsm_snapshot_lost,
@@ -182,7 +204,7 @@ TRACE_EVENT(dvsm_snapshot_take,
 		  __entry->snapshot, __entry->first, __entry->last, __entry->error)
 );
 
-DECLARE_EVENT_CLASS(dvsm_snapshot_return,
+TRACE_EVENT(dvsm_snapshot_restore,
 	TP_PROTO(u64 id, u64 snapshot, u64 length, int error),
 	TP_ARGS(id, snapshot, length, error),
 	TP_STRUCT__entry(
@@ -201,14 +223,25 @@ DECLARE_EVENT_CLASS(dvsm_snapshot_return,
 		  __entry->snapshot, __entry->length, __entry->error)
 );
 
-DEFINE_EVENT(dvsm_snapshot_return, dvsm_snapshot_restore,
-	TP_PROTO(u64 id, u64 snapshot, u64 length, int error),
-	TP_ARGS(id, snapshot, length, error)
-);
-
-DEFINE_EVENT(dvsm_snapshot_return, dvsm_snapshot_merge,
-	TP_PROTO(u64 id, u64 snapshot, u64 length, int error),
-	TP_ARGS(id, snapshot, length, error)
+TRACE_EVENT(dvsm_snapshot_merge,
+	TP_PROTO(u64 id, u64 snapshot, u64 length, unsigned int nr_conflicts, int error),
+	TP_ARGS(id, snapshot, length, nr_conflicts, error),
+	TP_STRUCT__entry(
+		__field(u64, id)
+		__field(u64, snapshot)
+		__field(u64, length)
+		__field(unsigned int, nr_conflicts)
+		__field(int, error)
+	),
+	TP_fast_assign(
+		__entry->id = id;
+		__entry->snapshot = snapshot;
+		__entry->length = length;
+		__entry->nr_conflicts = nr_conflicts;
+		__entry->error = error;
+	),
+	TP_printk("region=%llu snapshot=%llu bytes=%llu conflicts=%u error=%d", __entry->id,
+		  __entry->snapshot, __entry->length, __entry->nr_conflicts, __entry->error)
 );
 
 #endif /* DVSM_TRACE_H */

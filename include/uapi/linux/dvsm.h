@@ -34,6 +34,7 @@
  *   ENOMEM      the machine, the cgroup or RLIMIT_MEMLOCK has no more memory
  *   EMFILE      no free descriptor
  *   EINTR       a fatal signal came; what was done so far stays done
+ *   ECANCELED   the same, of a command by io_uring that was cancelled
  *   EHWPOISON   the range holds memory that the hardware has lost
  *
  * A new descriptor is the command's return value and is close-on-exec.
@@ -66,6 +67,13 @@
 #define DVSM_FEATURE_DMABUF		(1ULL << 9)
 #define DVSM_FEATURE_NAMES		(1ULL << 10)
 #define DVSM_FEATURE_EVENTS		(1ULL << 11)	/* members and their deaths */
+#define DVSM_FEATURE_BALANCE		(1ULL << 14)	/* NUMA balancing by region */
+#define DVSM_FEATURE_LIST		(1ULL << 16)	/* regions, and looking at them */
+#define DVSM_FEATURE_MIGRATE		(1ULL << 13)
+#define DVSM_FEATURE_URING_CMD		(1ULL << 17)	/* commands by io_uring */
+#define DVSM_FEATURE_PLACE		(1ULL << 12)	/* node policies by range, at any time */
+#define DVSM_FEATURE_PROMOTE		(1ULL << 15)	/* page sizes can be changed */
+#define DVSM_FEATURE_FORK_COPY		(1ULL << 18)	/* regions that fork() copies; finding them */
 
 /*
  * struct dvsm_info - what the module is and what it allows.
@@ -102,13 +110,15 @@ struct dvsm_info {
 /*
  * Node policies: which node a chunk is allocated on when it is first touched.
  * A process's own mbind() of its mapping comes before the region's policy, for
- * the chunks which that process touches first through that mapping.
+ * the chunks which that process touches first through that mapping. The cpuset of
+ * whoever touches first is always obeyed.
  */
 #define DVSM_POLICY_INHERIT		0	/* the toucher's task policy and cpuset */
 #define DVSM_POLICY_LOCAL		1	/* the toucher's node, others when it is full */
 #define DVSM_POLICY_BIND		2	/* the given nodes and no others */
 #define DVSM_POLICY_PREFERRED		3	/* the given nodes, others when they are full */
 #define DVSM_POLICY_INTERLEAVE		4	/* chunk by chunk over the given nodes */
+#define DVSM_POLICY_WEIGHTED_INTERLEAVE	5	/* the same, a weight of chunks at a time */
 
 /*
  * Kinds of region, in struct dvsm_region_create's flags.
@@ -122,10 +132,18 @@ struct dvsm_info {
  * REGISTRABLE: mappings can be pinned for as long as a device likes (io_uring
  *   fixed buffers, RDMA memory regions, VFIO). A snapshot of such a region
  *   copies at once, because a device writes without a fault.
+ * FORK_COPY: a child that is forked does not share the mappings that it inherits, but
+ *   has a snapshot of the region mapped there, of the moment of the fork, whoever
+ *   forked and how; DVSM_IOC_REGION_FIND gives its descriptor. What cannot be taken
+ *   (ENOMEM) is SIGBUS in the child. Descriptors, and processes that map them,
+ *   share the region as ever. Snapshots of it are of this kind, too. Mappings cannot
+ *   grow (mremap); private ones are not concerned. Holes are made by DISCARD alone,
+ *   not by fallocate() or MADV_REMOVE. Not with REGISTRABLE.
  */
 #define DVSM_REGION_F_HUGE_REQUIRED	(1U << 0)
 #define DVSM_REGION_F_PINNED		(1U << 1)
 #define DVSM_REGION_F_REGISTRABLE	(1U << 2)
+#define DVSM_REGION_F_FORK_COPY		(1U << 5)
 /* Only reported, in struct dvsm_region_info: */
 #define DVSM_REGION_F_IMPLICIT		(1U << 3)	/* made by mmap of the device */
 #define DVSM_REGION_F_READ_ONLY		(1U << 4)	/* this descriptor cannot write */
@@ -138,17 +156,20 @@ struct dvsm_info {
  * On /dev/dvsm. Takes no memory for the contents unless PINNED.
  *
  * @size: sizeof(struct dvsm_region_create)
- * @flags: DVSM_REGION_F_HUGE_REQUIRED, _PINNED, _REGISTRABLE
+ * @flags: DVSM_REGION_F_HUGE_REQUIRED, _PINNED, _REGISTRABLE, _FORK_COPY
  * @length: in bytes, more than 0, at most out_length_max, a multiple of the page
  * @policy: DVSM_POLICY_
  * @nr_nodes: bits in the set at @nodes; 0 where the policy takes no set
  * @nodes: pointer to the node set, an array of __u64, bit N of it is node N.
- *   Needed by BIND, PREFERRED and INTERLEAVE (for INTERLEAVE and PREFERRED no
- *   set means all nodes with memory), refused with INHERIT and LOCAL
- * @label: NUL-terminated name for people: shown in maps and debugfs; bytes
- *   after the NUL must be zero
- *
- * Errors beside the common ones: EINVAL for a node without memory.
+ *   Needed by BIND; for PREFERRED and both kinds of INTERLEAVE no set means all
+ *   nodes with memory; refused with INHERIT and LOCAL. Nodes without memory are
+ *   left out of a set, as mbind() does; EINVAL if none is left that has memory and
+ *   that the caller's cpuset allows
+ * @label: NUL-terminated name for people, of '!' to '~': shown in maps and debugfs;
+ *   bytes after the NUL must be zero
+ * @weights: for WEIGHTED_INTERLEAVE with a set: pointer to an array of __u8 with
+ *   @nr_nodes elements, element N is how many chunks in a row go to node N, 1 to
+ *   255 for each node of the set; 0 for a weight of 1 each
  */
 struct dvsm_region_create {
 	__u32 size;
@@ -158,6 +179,7 @@ struct dvsm_region_create {
 	__u32 nr_nodes;
 	__aligned_u64 nodes;
 	__u8 label[DVSM_NAME_MAX];
+	__aligned_u64 weights;
 };
 #define DVSM_IOC_REGION_CREATE	_IO(DVSM_IOC_MAGIC, 0x01)
 
@@ -281,6 +303,101 @@ struct dvsm_name_list {
 #define DVSM_IOC_NAME_LIST	_IO(DVSM_IOC_MAGIC, 0x05)
 
 /*
+ * struct dvsm_region_entry - one region.
+ *
+ * @id: its out_id
+ * @parent_id: of the region that a snapshot was taken from, or 0
+ * @length: in bytes
+ * @charged: bytes charged to its user for it; what it reads of others is not in it
+ * @flags: DVSM_REGION_F_
+ * @policy: DVSM_POLICY_
+ * @uid: whose it is, as the caller's user namespace sees it
+ * @nr_files: open files of it; a mapping keeps one open, a name with KEEP is one
+ * @label: NUL-terminated, zeroes after it
+ */
+struct dvsm_region_entry {
+	__aligned_u64 id;
+	__aligned_u64 parent_id;
+	__aligned_u64 length;
+	__aligned_u64 charged;
+	__u32 flags;
+	__u32 policy;
+	__u32 uid;
+	__u32 nr_files;
+	__u8 label[DVSM_NAME_MAX];
+};
+
+/*
+ * struct dvsm_region_list - the regions of the caller's user.
+ *
+ * On /dev/dvsm. With CAP_SYS_ADMIN in the first user namespace the regions of all
+ * users. In the order of their ids. Called again with @cursor set to @out_next until
+ * @out_nr_regions is 0; regions that come or go meanwhile are in the answer or not,
+ * all others once.
+ *
+ * @size: sizeof(struct dvsm_region_list)
+ * @flags: none, 0
+ * @cursor: 0 to begin
+ * @regions: pointer to an array of struct dvsm_region_entry
+ * @nr_regions: elements of the array, more than 0
+ * @out_nr_regions: elements that were written
+ * @out_next: where the next call goes on
+ */
+struct dvsm_region_list {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 cursor;
+	__aligned_u64 regions;
+	__u32 nr_regions;
+	__u32 out_nr_regions;
+	__aligned_u64 out_next;
+};
+#define DVSM_IOC_REGION_LIST	_IO(DVSM_IOC_MAGIC, 0x06)
+
+/*
+ * struct dvsm_region_watch - a descriptor that only looks at a region.
+ *
+ * On /dev/dvsm. The descriptor is returned. It can be given DVSM_IOC_REGION_INFO,
+ * _NODES, _RESIDENCY, _EXTENTS and _MEMBERS, and DVSM_IOC_REGION_BALANCE with the mode
+ * KEEP; all other commands on regions answer EBADF there, and it cannot be read, written
+ * or mapped. It does not keep the region:
+ * once the last other user is gone the commands answer ENOENT. Who may look is asked
+ * here only: the region's own user, or CAP_SYS_ADMIN in the first user namespace
+ * (EACCES). ENOENT if there is no such region.
+ *
+ * @size: sizeof(struct dvsm_region_watch)
+ * @flags: none, 0
+ * @id: the region's out_id
+ */
+struct dvsm_region_watch {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 id;
+};
+#define DVSM_IOC_REGION_WATCH	_IO(DVSM_IOC_MAGIC, 0x07)
+
+/*
+ * struct dvsm_region_find - a descriptor of the region that the caller has mapped somewhere.
+ *
+ * On /dev/dvsm. For who has closed the descriptor, or never had one: a child's copy of a
+ * region with FORK_COPY. The descriptor is returned, for writing if the mapping was made with
+ * one for writing. ENOENT if no region is mapped there; ENOMEM also where a
+ * copy could not be taken.
+ *
+ * @size: sizeof(struct dvsm_region_find)
+ * @flags: none, 0
+ * @address: in a mapping of the caller's
+ * @out_offset: where in the region that is, in bytes
+ */
+struct dvsm_region_find {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 address;
+	__aligned_u64 out_offset;
+};
+#define DVSM_IOC_REGION_FIND	_IO(DVSM_IOC_MAGIC, 0x08)
+
+/*
  * struct dvsm_region_info - what a region is and holds.
  *
  * On a region, or on /dev/dvsm once its implicit region exists (else ENOENT).
@@ -291,7 +408,7 @@ struct dvsm_name_list {
  * @out_length: in bytes
  * @out_id: number of the region, unique while the module is loaded, never 0
  * @out_flags: DVSM_REGION_F_
- * @out_policy: DVSM_POLICY_
+ * @out_policy: DVSM_POLICY_ of what no range's own policy covers
  * @out_resident: bytes that are allocated
  * @out_resident_huge: those of them in 2 MiB folios
  * @out_resident_peak: the most that @out_resident has been
@@ -306,9 +423,18 @@ struct dvsm_name_list {
  * @out_nr_moved: folios that moved between nodes
  * @out_parent_id: number of the region that a snapshot was taken from, or 0
  * @out_shared: those of the resident bytes that others read too
- * @out_copied: bytes that were copied to this region because of a write
- * @out_nr_cow_faults: writes of this region that had to break a sharing
+ * @out_copied: bytes that were copied for this region to read, because it or another
+ *   one wrote, or the snapshot was taken. What several read counts in one of them, the
+ *   one whose user pays; a chunk counts up to the region's end, whatever it holds
+ * @out_nr_cow_faults: writes of this region that had to break a sharing: each is a part
+ *   of the size that the snapshot asked for, or a chunk. UNSHARE and the like are not
+ *   counted
  * @out_nr_lost: chunks of this snapshot that were lost for want of memory
+ * @out_nr_merges: merges of snapshots into this region that were carried out
+ * @out_nr_conflicts: conflicting ranges that merges into this region have found, also
+ *   those that answered EAGAIN
+ * @out_nr_faults_parts: faults that mapped one page, and could not map the chunk, because
+ *   the region reads the chunk in parts: what a granularity below a chunk costs
  */
 struct dvsm_region_info {
 	__u32 size;
@@ -334,6 +460,9 @@ struct dvsm_region_info {
 	__aligned_u64 out_copied;
 	__aligned_u64 out_nr_cow_faults;
 	__aligned_u64 out_nr_lost;
+	__aligned_u64 out_nr_merges;
+	__aligned_u64 out_nr_conflicts;
+	__aligned_u64 out_nr_faults_parts;
 };
 #define DVSM_IOC_REGION_INFO	_IO(DVSM_IOC_MAGIC, 0x10)
 
@@ -347,6 +476,13 @@ struct dvsm_region_info {
  * @out_nr_misses: folios that wanted the node and got another one
  * @out_nr_moved_in: folios that moved to the node
  * @out_nr_moved_out: folios that moved away from it
+ * @out_nr_moved_in_user: of those that came, by move_pages(), mbind(), migrate_pages()
+ * @out_nr_moved_in_balancing: by NUMA balancing, the kernel's or the module's
+ * @out_nr_moved_in_command: by DVSM_IOC_REGION_MIGRATE
+ * @out_nr_moved_out_user: of those that went, likewise
+ * @out_nr_moved_out_balancing: likewise
+ * @out_nr_moved_out_command: likewise
+ * @out_nr_cow_faults: writes by CPUs of the node that had to break a sharing
  */
 struct dvsm_node_stats {
 	__aligned_u64 out_resident;
@@ -356,7 +492,17 @@ struct dvsm_node_stats {
 	__aligned_u64 out_nr_misses;
 	__aligned_u64 out_nr_moved_in;
 	__aligned_u64 out_nr_moved_out;
+	__aligned_u64 out_nr_moved_in_user;
+	__aligned_u64 out_nr_moved_in_balancing;
+	__aligned_u64 out_nr_moved_in_command;
+	__aligned_u64 out_nr_moved_out_user;
+	__aligned_u64 out_nr_moved_out_balancing;
+	__aligned_u64 out_nr_moved_out_command;
+	__aligned_u64 out_nr_cow_faults;
 };
+
+/* Of the first version, which ended with @out_nr_moved_out. */
+#define DVSM_NODE_STATS_SIZE_0		56
 
 /*
  * struct dvsm_region_nodes - the region's statistics node by node.
@@ -366,6 +512,9 @@ struct dvsm_node_stats {
  * @nodes: pointer to an array of struct dvsm_node_stats, element N is node N
  * @nr_nodes: elements of the array; those from out_nr_nodes on are not written
  * @out_nr_nodes: nodes there are; may be more than @nr_nodes
+ * @node_size: sizeof(struct dvsm_node_stats), which tells how far apart the elements
+ *   are; 0 means DVSM_NODE_STATS_SIZE_0
+ * @reserved: 0
  */
 struct dvsm_region_nodes {
 	__u32 size;
@@ -373,6 +522,8 @@ struct dvsm_region_nodes {
 	__aligned_u64 nodes;
 	__u32 nr_nodes;
 	__u32 out_nr_nodes;
+	__u32 node_size;
+	__u32 reserved;
 };
 #define DVSM_IOC_REGION_NODES	_IO(DVSM_IOC_MAGIC, 0x11)
 
@@ -515,7 +666,8 @@ struct dvsm_range {
  * @flags: none, 0
  * @offset: start of the range, a multiple of the page
  * @length: of the range, a multiple of the page; 0 means to the region's end
- * @out_unshared: bytes that were shared; written in error too
+ * @out_unshared: bytes that were shared, by chunks: all of one, up to the region's end, of
+ *   which the range or others have a part; written in error too
  */
 struct dvsm_region_unshare {
 	__u32 size;
@@ -526,17 +678,28 @@ struct dvsm_region_unshare {
 };
 #define DVSM_IOC_REGION_UNSHARE	_IO(DVSM_IOC_MAGIC, 0x16)
 
+#define DVSM_DIFF_F_ADVANCE		(1U << 0)
+
 /*
  * struct dvsm_region_diff - where two regions of a family read other contents.
  *
  * On a region. Without reading memory: a page is in the answer if the two do not
  * share it and at least one of them has written there, even if the bytes are equal.
  * What was copied as a chunk, or in parts, counts as written to that extent. Costs by
- * chunks that have memory. Called again with @offset set to @out_next until @out_next
- * is the end of the range.
+ * chunks that were written to, between a region and its snapshot or two snapshots of
+ * one parent, unless zeroes were written to since; else by chunks that have memory.
+ * Called again with @offset set to @out_next until @out_next is the end of the range.
+ *
+ * ADVANCE, "dirty since last asked": @other is a snapshot of the region (else EINVAL),
+ * and what is told becomes its contents, as if it had been taken at the call; what the
+ * snapshot itself wrote there is told and gone. So the next call tells what was written
+ * since. Each chunk is of one moment. Both descriptors have to be opened for writing,
+ * the range of whole chunks, and @nr_ranges 256 or more. Where a chunk cannot be had
+ * (EBUSY if a device may be writing to it) the call ends before it; it fails if that is
+ * the first. EOPNOTSUPP on a registrable region. After EFAULT take a new snapshot.
  *
  * @size: sizeof(struct dvsm_region_diff)
- * @flags: none, 0
+ * @flags: DVSM_DIFF_F_ADVANCE or none
  * @offset: start of the range
  * @length: of the range; 0 means to the region's end
  * @ranges: pointer to an array of struct dvsm_range
@@ -560,6 +723,8 @@ struct dvsm_region_diff {
 	__u32 reserved;
 };
 #define DVSM_IOC_REGION_DIFF	_IO(DVSM_IOC_MAGIC, 0x17)
+/* The same, for who looks for it beside the commands on snapshots. */
+#define DVSM_IOC_SNAPSHOT_DIFF	DVSM_IOC_REGION_DIFF
 
 /*
  * struct dvsm_region_pin - keep a range where it is, for devices.
@@ -809,8 +974,76 @@ struct dvsm_region_members {
 };
 #define DVSM_IOC_REGION_MEMBERS	_IO(DVSM_IOC_MAGIC, 0x1f)
 
+/*
+ * NUMA balancing of a region: the kernel takes memory away from mappings for a moment,
+ * a part of it at a time, sees by the faults who uses it, and moves it there.
+ *
+ * OFF: no such faults because of the region. Pinned regions are always OFF.
+ * OBSERVE: faults, and no moves: DVSM_IOC_REGION_BALANCE reports what they tell.
+ * ON: moves, but of no chunk that has moved to another node in the last
+ *   balance_interval_ms (a module parameter); of what snapshots share, balance_shared
+ *   chunks in a second, once for all sharers. A chunk whose policy is
+ *   BIND moves inside its node set; with PREFERRED and INTERLEAVE none moves.
+ *
+ * A new region has the mode that the module parameter balance says, a snapshot its
+ * parent's. A policy of the task, or of a mapping by mbind(), comes first, as in the
+ * kernel: without MPOL_F_NUMA_BALANCING it is not balanced, with it also where the region
+ * is OFF. kernel.numa_balancing (sysctl) must be on.
+ */
+#define DVSM_BALANCE_KEEP		0	/* as it is: only report */
+#define DVSM_BALANCE_OFF		1
+#define DVSM_BALANCE_OBSERVE		2
+#define DVSM_BALANCE_ON			3
+
+/*
+ * struct dvsm_balance_use - chunks on one node that are used from one node.
+ *
+ * @out_nr_chunks: chunks whose last hinting fault came from there
+ * @out_nr_would_move: those of them that are on another node and whose last two
+ *   came from there
+ */
+struct dvsm_balance_use {
+	__aligned_u64 out_nr_chunks;
+	__aligned_u64 out_nr_would_move;
+};
+
+/*
+ * struct dvsm_region_balance - set the balancing of a region, and report.
+ *
+ * On a region; with a mode other than KEEP, on a descriptor opened for writing (EBADF).
+ * The report is about the time before the mode is set anew, and setting it begins
+ * another one. EOPNOTSUPP for OBSERVE or ON with a pinned region.
+ *
+ * @size: sizeof(struct dvsm_region_balance)
+ * @flags: none, 0
+ * @mode: DVSM_BALANCE_
+ * @nr_nodes: rows, and columns, of the table; 0 for none
+ * @uses: pointer to a table of struct dvsm_balance_use: element I * nr_nodes + J is
+ *   about chunks on node I that are used from node J. Elements for nodes from
+ *   @out_nr_nodes on are not written. A chunk of folios on several nodes counts as
+ *   its first one
+ * @out_mode: DVSM_BALANCE_ before this call
+ * @out_nr_nodes: nodes there are; may be more than @nr_nodes
+ * @out_nr_hints: hinting faults since the mode was set
+ * @out_nr_held: those that did not move their chunk because it had moved lately, or
+ *   because another region shares it and keeps it
+ */
+struct dvsm_region_balance {
+	__u32 size;
+	__u32 flags;
+	__u32 mode;
+	__u32 nr_nodes;
+	__aligned_u64 uses;
+	__u32 out_mode;
+	__u32 out_nr_nodes;
+	__aligned_u64 out_nr_hints;
+	__aligned_u64 out_nr_held;
+};
+#define DVSM_IOC_REGION_BALANCE	_IO(DVSM_IOC_MAGIC, 0x25)
+
 #define DVSM_SNAPSHOT_F_READ_ONLY	(1U << 0)	/* the descriptor cannot write */
 #define DVSM_SNAPSHOT_F_ADAPTIVE	(1U << 1)	/* much that was copied becomes a chunk */
+#define DVSM_SNAPSHOT_F_STRICT		(1U << 2)	/* is not lost: a write fails instead */
 
 /*
  * struct dvsm_snapshot_take - make a region with the contents of another one.
@@ -827,7 +1060,10 @@ struct dvsm_region_members {
  *
  * The snapshot has the parent's length and offsets; outside the given range it is
  * empty. Its creator pays for copies that are made for it. When one cannot be had
- * while the parent is written to, the snapshot loses that chunk: SIGBUS and EIO.
+ * while the parent is written to, the snapshot loses that chunk: SIGBUS and EIO; or,
+ * if it is STRICT, the write fails: SIGBUS and ENOMEM, and the snapshot stays.
+ * It loses a chunk likewise, or STRICT fails with EHWPOISON, where one that has to be
+ * copied has a page that the hardware lost; what is shared shares the loss of that page.
  *
  * @size: sizeof(struct dvsm_snapshot_take)
  * @flags: DVSM_SNAPSHOT_F_ bits
@@ -865,7 +1101,7 @@ struct dvsm_snapshot_take {
  * @flags: none, 0
  * @snapshot: its descriptor; EINVAL if it is not one of this region
  * @reserved: 0
- * @out_restored: bytes that differed
+ * @out_restored: bytes that differed, as DVSM_IOC_REGION_DIFF tells them
  */
 struct dvsm_snapshot_restore {
 	__u32 size;
@@ -886,7 +1122,8 @@ struct dvsm_snapshot_restore {
  * writing. Chunks that the snapshot has written since it was taken, or since it
  * was last merged, become the parent's, for all who map it. Chunks that both have
  * written are conflicts: without a flag nothing is changed and the answer is
- * EAGAIN. Costs by chunks of the snapshot; copies nothing. EBUSY if a device may
+ * EAGAIN. Costs by chunks that diverged; of those that were copied in parts the pages
+ * that the snapshot wrote are copied, others change hands. EBUSY if a device may
  * be writing to the snapshot, or where the region is pinned; EOPNOTSUPP on a registrable region.
  *
  * @size: sizeof(struct dvsm_snapshot_merge)
@@ -910,5 +1147,200 @@ struct dvsm_snapshot_merge {
 	__aligned_u64 out_merged;
 };
 #define DVSM_IOC_SNAPSHOT_MERGE	_IO(DVSM_IOC_MAGIC, 0x22)
+
+/*
+ * struct dvsm_uring_cmd - any command by io_uring: the cmd bytes of an SQE.
+ *
+ * For DVSM_FEATURE_URING_CMD. The SQE's opcode is IORING_OP_URING_CMD, its fd the
+ * descriptor that the command would be given to by ioctl(2), its cmd_op the
+ * command's number, its uring_cmd_flags 0. The command is carried out by a worker of
+ * the ring; the CQE's res is what ioctl(2) would return, or the negative error. The
+ * command's struct, and all that it points to, has to stay until then, when its
+ * outputs are written. A command that is cancelled while it runs ends with
+ * ECANCELED and leaves done what is done. Rings with IORING_SETUP_IOPOLL refuse.
+ *
+ * @arg: pointer to the command's struct
+ * @reserved: 0
+ */
+struct dvsm_uring_cmd {
+	__aligned_u64 arg;
+	__aligned_u64 reserved;
+};
+
+#define DVSM_PLACE_F_QUERY		(1U << 0)	/* change nothing, tell what there is */
+
+/*
+ * struct dvsm_region_place - give a range a node policy, or tell which it has.
+ *
+ * The policy holds for every process, for what is allocated from now on; what is
+ * resident stays where it is. The last policy that a chunk was given counts. A
+ * range to which the whole region belongs replaces the region's policy and those
+ * of all ranges. A snapshot begins with the policies that its parent has when it is
+ * taken, ranges included. What is copied for a region because of a write, or to
+ * keep a snapshot's contents, is placed by that region's policy as it is when the
+ * copy gets its place. Needs a descriptor opened for writing, but for QUERY.
+ *
+ * With QUERY @length and @policy are 0, @nodes and @weights may be 0 and are else
+ * where the answer is written: the set at @nodes, and the weights of its nodes (0
+ * for others) at @weights.
+ *
+ * @size: sizeof(struct dvsm_region_place)
+ * @flags: DVSM_PLACE_F_QUERY
+ * @offset: start of the range, a multiple of DVSM_CHUNK_SIZE; with QUERY any byte
+ *   of the chunk in question
+ * @length: of the range, a multiple of DVSM_CHUNK_SIZE, or up to the region's end; 0
+ *   means to the region's end
+ * @policy: as in struct dvsm_region_create, and the next three
+ * @nr_nodes: bits in the set at @nodes, and elements of @weights
+ * @nodes: pointer to the node set
+ * @weights: pointer to the weights, or 0
+ * @out_policy: DVSM_POLICY_ of the chunk at @offset
+ * @out_nr_nodes: bits that its set needs, which may be more than @nr_nodes; 0 for
+ *   no set
+ * @out_offset: start of the range around @offset that was given this policy
+ * @out_length: its length
+ */
+struct dvsm_region_place {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+	__u32 policy;
+	__u32 nr_nodes;
+	__aligned_u64 nodes;
+	__aligned_u64 weights;
+	__u32 out_policy;
+	__u32 out_nr_nodes;
+	__aligned_u64 out_offset;
+	__aligned_u64 out_length;
+};
+#define DVSM_IOC_REGION_PLACE	_IO(DVSM_IOC_MAGIC, 0x23)
+
+/*
+ * struct dvsm_region_promote - make chunks of small folios huge.
+ *
+ * Each chunk of the range that has memory in other form than one 2 MiB folio gets one:
+ * what could not be had when it was touched, what the kernel or DVSM_IOC_REGION_SPLIT
+ * has split, what a region alone reads after it was copied in parts. Pages that had no
+ * memory get zeroes. The folio comes from the node that the policy names, or from
+ * none. Contents stay; for all who map or share the chunk it is mapped anew. A
+ * mapping that had the chunk in small pages keeps small entries of the huge folio
+ * until that piece is mapped again. Chunks of which the range has a part only are
+ * left out. Needs a descriptor opened for writing; a fatal signal ends it with EINTR.
+ *
+ * Errors beside the common ones: EBUSY for a region that was made PINNED.
+ *
+ * @size: sizeof(struct dvsm_region_promote)
+ * @flags: none, 0
+ * @offset: start of the range, a multiple of the page
+ * @length: of the range, a multiple of the page; 0 means to the region's end
+ * @out_nr_promoted: chunks that were made huge
+ * @out_nr_huge: chunks that were huge
+ * @out_nr_busy: chunks that are pinned, or referenced by somebody, or hold memory that
+ *   the hardware lost, or of which others share parts; they are as they were
+ * @out_nr_nomem: chunks for which there was no huge folio, or a limit in the way
+ * @out_nr_holes: chunks without memory
+ */
+struct dvsm_region_promote {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+	__aligned_u64 out_nr_promoted;
+	__aligned_u64 out_nr_huge;
+	__aligned_u64 out_nr_busy;
+	__aligned_u64 out_nr_nomem;
+	__aligned_u64 out_nr_holes;
+};
+#define DVSM_IOC_REGION_PROMOTE	_IO(DVSM_IOC_MAGIC, 0x26)
+
+/*
+ * struct dvsm_region_split - give back what huge chunks do not use.
+ *
+ * A chunk that is one 2 MiB folio and of whose 4 KiB pages at least half are all zeroes
+ * is made of 4 KiB folios, and those of the zeroes are freed. Contents stay, for all
+ * who map or share the chunk; the range as for DVSM_IOC_REGION_PROMOTE. Needs a
+ * descriptor opened for writing; a fatal signal ends it with EINTR.
+ *
+ * Errors beside the common ones: EBUSY for a region that was made PINNED; EOPNOTSUPP
+ * for one with HUGE_REQUIRED.
+ *
+ * @size: sizeof(struct dvsm_region_split)
+ * @flags: none, 0
+ * @offset: start of the range, a multiple of the page
+ * @length: of the range, a multiple of the page; 0 means to the region's end
+ * @out_nr_split: chunks that were split
+ * @out_nr_used: huge chunks that stay, because more than half is used
+ * @out_nr_small: chunks that were not huge
+ * @out_nr_busy: as in struct dvsm_region_promote
+ * @out_nr_nomem: chunks for whose contents there were no 4 KiB folios
+ * @out_freed: bytes that were freed
+ */
+struct dvsm_region_split {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+	__aligned_u64 out_nr_split;
+	__aligned_u64 out_nr_used;
+	__aligned_u64 out_nr_small;
+	__aligned_u64 out_nr_busy;
+	__aligned_u64 out_nr_nomem;
+	__aligned_u64 out_freed;
+};
+#define DVSM_IOC_REGION_SPLIT	_IO(DVSM_IOC_MAGIC, 0x27)
+
+/*
+ * struct dvsm_region_migrate - move what a range holds to other nodes.
+ *
+ * Folios that lie in the range with a part are moved whole; what snapshots share is
+ * moved once for all who read it. Contents do not change; who reads or writes
+ * meanwhile waits for one chunk at most. What a folio is made of stays as it is: a
+ * 2 MiB folio for which the nodes have none is left where it is, and counts as failed.
+ * The node policy is not changed. Needs a descriptor opened for writing.
+ *
+ * Answers 0 when the range was worked through, whatever became of it; the outputs tell.
+ * Each folio counts in one of them, with all its bytes, or in none if it is on no node
+ * of @from. Others can watch by DVSM_IOC_REGION_NODES, fdinfo and trace events.
+ *
+ * @size: sizeof(struct dvsm_region_migrate)
+ * @flags: none, 0
+ * @offset: start of the range, a multiple of the page
+ * @length: of the range, a multiple of the page; 0 means to the region's end
+ * @nodes: pointer to the set of nodes to go to, as in struct dvsm_region_create.
+ *   With several, chunk by chunk in turn, and another of them where one is full.
+ *   EINVAL if it is empty, has a node without memory, or none that the caller's
+ *   cpuset allows; of others those that it forbids are left out
+ * @from: pointer to the set of nodes to leave
+ * @nr_nodes: bits in the set at @nodes
+ * @nr_from: bits in the set at @from; 0 means all nodes
+ * @out_next: where the work ended: the end of the range, or where to go on after EINTR
+ * @out_moved: bytes that were moved
+ * @out_there: bytes that were on a node of @nodes before
+ * @out_pinned: bytes that stay because of DVSM_IOC_REGION_PIN, a dma-buf, or a device
+ *   or direct I/O that uses them
+ * @out_referenced: bytes that somebody else used, each time that they were tried
+ * @out_failed: bytes for which there was no memory, or that the hardware has lost
+ *
+ * Errors beside the common ones: EBUSY for a pinned region. The outputs are written
+ * with EBUSY, ENOMEM and EINTR too.
+ */
+struct dvsm_region_migrate {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+	__aligned_u64 nodes;
+	__aligned_u64 from;
+	__u32 nr_nodes;
+	__u32 nr_from;
+	__aligned_u64 out_next;
+	__aligned_u64 out_moved;
+	__aligned_u64 out_there;
+	__aligned_u64 out_pinned;
+	__aligned_u64 out_referenced;
+	__aligned_u64 out_failed;
+};
+#define DVSM_IOC_REGION_MIGRATE	_IO(DVSM_IOC_MAGIC, 0x24)
 
 #endif /* _UAPI_LINUX_DVSM_H */

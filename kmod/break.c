@@ -1,0 +1,739 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Breaking away from a share, with a copy of a chunk or of parts of it, and putting
+ * parts back. share.c says what shares are.
+ */
+#include <linux/bitmap.h>
+#include <linux/highmem.h>
+#include <linux/memcontrol.h>
+#include <linux/pagemap.h>
+#include <linux/sched/mm.h>
+
+#include "dvsm.h"
+#include "trace.h"
+
+/* The page of @share at @index, with a reference: NULL for a hole, or an error. */
+static struct folio *dvsm_share_peek(struct dvsm_share *share, pgoff_t index)
+{
+	struct folio *folio;
+
+	share = dvsm_share_find(share, index);
+	if (!share->store)
+		return ERR_PTR(-EIO);
+	folio = filemap_get_folio(share->store->inode->i_mapping, index);
+	if (IS_ERR(folio))
+		return NULL;
+	if (dvsm_store_page_is_poisoned(folio, index)) {
+		folio_put(folio);
+		return ERR_PTR(-EHWPOISON);
+	}
+	return folio;
+}
+
+/**
+ * dvsm_share_check_page - Whether a page that a share reads can be read.
+ * @share: the share, or one over it
+ * @index: the page
+ *
+ * Context: sharing may change.
+ * Return: 0; -EHWPOISON, -EIO.
+ */
+int dvsm_share_check_page(struct dvsm_share *share, pgoff_t index)
+{
+	struct folio *folio = dvsm_share_peek(share, index);
+
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
+	if (folio)
+		folio_put(folio);
+	return 0;
+}
+
+/* The page from @start on, up to @end, where what @share reads is no longer @src's. */
+static pgoff_t dvsm_share_piece_end(struct dvsm_share *share, pgoff_t start, pgoff_t end,
+				    struct folio *src)
+{
+	struct dvsm_share *from = dvsm_share_find(share, start);
+
+	end = min_t(pgoff_t, end, src->index + folio_nr_pages(src));
+	do
+		start++;
+	while (start < end && dvsm_share_find(share, start) == from);
+	return start;
+}
+
+/*
+ * dvsm_share_copy_page() for the page at *@at and those after it, up to @end, that lie in
+ * the same folio. Moves *@at behind what was copied.
+ */
+static int dvsm_share_copy_piece(struct dvsm_share *share, pgoff_t *at, pgoff_t end,
+				 struct folio *dst)
+{
+	pgoff_t start = *at, stop = start + 1;
+	struct folio *src;
+
+	if (dvsm_store_page_is_poisoned(dst, start))
+		return -EHWPOISON;
+	src = dvsm_share_peek(share, start);
+	if (IS_ERR(src))
+		return PTR_ERR(src);
+	if (src) {
+		/* Where the hardware lost a page each one is looked at. */
+		if (stop < end && !dvsm_folio_is_poisoned(src) && !dvsm_folio_is_poisoned(dst))
+			stop = dvsm_share_piece_end(share, start, end, src);
+		dvsm_folio_copy_pages(dst, src, start, stop);
+		folio_put(src);
+	} else {
+		clear_highpage(folio_page(dst, start - dst->index));
+	}
+	*at = stop;
+	return 0;
+}
+
+/**
+ * dvsm_share_copy_page - Copy a page that a share reads.
+ * @share: the share, or one over it
+ * @index: the page
+ * @dst: a folio that has the page too, locked, in no mapping
+ *
+ * Context: sharing may change.
+ * Return: 0; -EHWPOISON, -EIO.
+ */
+int dvsm_share_copy_page(struct dvsm_share *share, pgoff_t index, struct folio *dst)
+{
+	return dvsm_share_copy_piece(share, &index, index + 1, dst);
+}
+
+/* Zero what a new folio has beyond [start, end), which was filled. */
+static void dvsm_folio_zero_rest(struct folio *folio, pgoff_t start, pgoff_t end)
+{
+	folio_zero_segments(folio, 0, (start - folio->index) << PAGE_SHIFT,
+			    (end - folio->index) << PAGE_SHIFT, folio_size(folio));
+}
+
+/*
+ * Copy the pages from *@at up to @end of what @share reads to the place of @target, where
+ * they get folios. Moves *@at behind what was copied.
+ */
+static int dvsm_share_copy_pages(struct dvsm_share *share, pgoff_t *at, pgoff_t end,
+				 struct dvsm_region *target, struct dvsm_placing *placing)
+{
+	int ret = 0;
+
+	while (*at < end && !ret) {
+		bool allocated = false;
+		struct folio *dst = dvsm_store_get_locked(target, *at, placing, &allocated);
+		pgoff_t start = *at, stop;
+
+		if (IS_ERR(dst))
+			return PTR_ERR(dst) == -EDQUOT ? -ENOMEM : PTR_ERR(dst);
+		stop = min_t(pgoff_t, end, dst->index + folio_nr_pages(dst));
+		while (*at < stop && !ret) {
+			ret = dvsm_share_copy_piece(share, at, stop, dst);
+			cond_resched();
+		}
+		if (allocated && placing->overwrite && *at - start < folio_nr_pages(dst))
+			dvsm_folio_zero_rest(dst, start, *at);
+		folio_unlock(dst);
+		folio_put(dst);
+	}
+	return ret;
+}
+
+/**
+ * dvsm_share_copy_to - Copy what a share reads to a region's own place.
+ * @share: the share
+ * @target: the region, with no folio there
+ * @reader: the region that is to read the copy, and for which it is counted
+ *
+ * Context: sharing may change.
+ * Return: 0; -ENOMEM, -ENOSPC, -EHWPOISON, -EIO with nothing left behind.
+ */
+int dvsm_share_copy_to(struct dvsm_share *share, struct dvsm_region *target,
+		       struct dvsm_region *reader)
+{
+	struct mem_cgroup *old = set_active_memcg(target->memcg);
+	struct dvsm_placing placing = { .here = NUMA_NO_NODE, .overwrite = true };
+	pgoff_t at = share->chunk << DVSM_CHUNK_ORDER;
+	pgoff_t end = min_t(u64, at + DVSM_CHUNK_PAGES, target->nr_pages);
+	int ret = -EIO;
+
+	if (share->parts) {
+		ret = dvsm_share_copy_pages(share, &at, end, target, &placing);
+		if (ret)
+			dvsm_store_empty_chunk(target, share->chunk);
+	} else if (share->store) {
+		ret = dvsm_store_copy_chunk(target, share->store, share->chunk);
+	}
+	if (!ret)
+		dvsm_region_count_copy(reader, share->chunk);
+	set_active_memcg(old);
+	return ret;
+}
+
+/* The contents move house: they have been copied to @place, which lends them. */
+static void dvsm_share_move(struct dvsm_share *share, struct dvsm_link *place)
+{
+	ihold(place->region->inode);
+	dvsm_share_end_store(share, true);
+	share->store = place->region;
+	place->lent = share;
+}
+
+/**
+ * dvsm_share_lose - Let those who read a share lose what it has.
+ * @share: the share
+ * @error: why the contents cannot be saved for them; who writes goes on
+ *
+ * Context: sharing may change.
+ */
+void dvsm_share_lose(struct dvsm_share *share, int error)
+{
+	struct dvsm_link *link;
+
+	dvsm_share_end_store(share, true);
+	list_for_each_entry(link, &share->members, member) {
+		atomic_long_inc(&link->region->stats.nr_lost);
+		trace_dvsm_snapshot_lost(link->region->id, link->chunk, error);
+	}
+}
+
+/*
+ * The writer's own page cache holds the contents: it keeps the folios and the
+ * others get a copy, once for all of them. Where only one other reads them the
+ * copy goes to its place; else one of them pays for it and has it counted. Returns
+ * 0, or why it cannot be had where that ends the write.
+ */
+static int dvsm_share_break_keep(struct dvsm_link *writer)
+{
+	struct dvsm_share *share = writer->content;
+	struct dvsm_link *other = NULL, *place, *link;
+	int ret = -ENOMEM;
+
+	list_for_each_entry(link, &share->members, member)
+		if (link != writer)
+			other = link;
+	if (share->nr_members == 2 && !other->lent)
+		place = other;
+	else
+		place = dvsm_share_hidden_place(other->region, share->chunk);
+	if (place)
+		ret = dvsm_share_copy_to(share, place->region, other->region);
+	if (ret && place)
+		dvsm_link_prune(place->region, share->chunk);
+	if (ret && share->terms.strict)
+		return ret;
+	dvsm_share_remove(writer);
+	if (ret)
+		dvsm_share_lose(share, ret);
+	else
+		dvsm_share_move(share, place);
+	return 0;
+}
+
+/*
+ * The writer's copy goes elsewhere, because its own place is lent: a share that
+ * only the writer reads.
+ */
+static int dvsm_share_break_away(struct dvsm_link *writer)
+{
+	struct dvsm_share *own = dvsm_share_create_hidden(writer->region, writer->chunk);
+	int ret;
+
+	if (!own)
+		return -ENOMEM;
+	ret = dvsm_share_copy_to(writer->content, own->store, writer->region);
+	if (ret) {
+		dvsm_share_end_store(own, false);
+		dvsm_share_free_if_unused(own);
+		return ret;
+	}
+	dvsm_share_switch(writer, own);
+	return 0;
+}
+
+/* The contents stay with the others and the writer gets a copy. */
+static int dvsm_share_break_copy(struct dvsm_link *writer)
+{
+	int ret;
+
+	if (writer->lent)
+		return dvsm_share_break_away(writer);
+	ret = dvsm_share_copy_to(writer->content, writer->region, writer->region);
+	if (!ret)
+		dvsm_share_leave(writer);
+	return ret;
+}
+
+/*
+ * The only member is about to write, and snapshots remember the share as what
+ * they started from: the contents get another identity.
+ */
+static int dvsm_share_renew(struct dvsm_link *link)
+{
+	struct dvsm_share *old = link->content;
+	struct dvsm_link *place = xa_load(&old->store->links, old->chunk);
+	struct dvsm_share *share = dvsm_share_create(place);
+
+	if (!share)
+		return -ENOMEM;
+	/* dvsm_share_create() has put itself in the place of @old, and held the inode. */
+	dvsm_share_remove(link);
+	swap(share->under, old->under);
+	swap(share->parts, old->parts);
+	share->depth = old->depth;
+	share->terms = old->terms;
+	share->was_shared = old->was_shared;
+	dvsm_share_join(share, link);
+	iput(old->store->inode);
+	old->store = NULL;
+	dvsm_share_free_if_unused(old);
+	return 0;
+}
+
+struct dvsm_payer {
+	const struct dvsm_link *writer;
+	struct dvsm_region *region;
+};
+
+/* Whether a region is younger than the writer's and reads, perhaps below others, what that reads. */
+static bool dvsm_payer_is(struct dvsm_region *region, void *arg)
+{
+	struct dvsm_payer *payer = arg;
+	const struct dvsm_link *writer = payer->writer;
+	struct dvsm_link *link;
+	struct dvsm_share *share;
+
+	if (region->family != writer->region->family || region->id <= writer->region->id)
+		return false;
+	link = xa_load(&region->links, writer->chunk);
+	for (share = link ? link->content : NULL; share; share = share->under) {
+		if (share == writer->content) {
+			payer->region = region;
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * Whose user and cgroup pay for a part that @writer gets: the creator of a snapshot, not who
+ * writes to what it was taken from. Who reads the share can end with the family locked
+ * for writing only.
+ */
+static struct dvsm_region *dvsm_share_payer(struct dvsm_link *writer)
+{
+	struct dvsm_payer payer = { .writer = writer, .region = writer->region };
+	struct dvsm_link *link;
+
+	list_for_each_entry(link, &writer->content->members, member)
+		if (link->region->id > writer->region->id)
+			return link->region;
+	if (writer->content->nr_overs)
+		dvsm_region_for_each(writer->region->id, dvsm_payer_is, &payer);
+	return payer.region;
+}
+
+/* An empty share over what @writer reads, for it alone; NULL without memory. */
+static struct dvsm_share *dvsm_share_create_over(struct dvsm_link *writer)
+{
+	struct dvsm_share *under = writer->content, *share;
+	struct dvsm_region *payer = dvsm_share_payer(writer);
+
+	if (writer->lent || payer != writer->region || !writer->region->parent_id)
+		share = dvsm_share_create_hidden(payer, writer->chunk);
+	else
+		share = dvsm_share_create(writer);
+	if (!share)
+		return NULL;
+	share->parts = bitmap_zalloc(DVSM_CHUNK_PAGES, GFP_KERNEL_ACCOUNT);
+	if (!share->parts) {
+		dvsm_share_end_if_unread(share);
+		return NULL;
+	}
+	share->under = under;
+	under->nr_overs++;
+	share->depth = under->depth + 1;
+	share->terms = under->terms;
+	return share;
+}
+
+/* Give @share, which is over others, the part around @index. */
+static int dvsm_share_add_part(struct dvsm_link *link, struct dvsm_share *share, pgoff_t index)
+{
+	struct dvsm_placing placing = {
+		.here = NUMA_NO_NODE,
+		.order_limit = 1 + share->terms.order,
+		.overwrite = true,
+	};
+	struct mem_cgroup *old = set_active_memcg(share->store->memcg);
+	pgoff_t start = dvsm_block_start(index, share->terms.order);
+	pgoff_t end = min_t(u64, start + BIT(share->terms.order), link->region->nr_pages);
+	pgoff_t first = share->chunk << DVSM_CHUNK_ORDER;
+	unsigned int nth = start - first, stop;
+	int ret = 0;
+
+	/* Others may have the old page mapped through the region. */
+	if (link->seen) {
+		dvsm_share_settle(share->under);
+		dvsm_region_unmap(link->region, (loff_t)start << PAGE_SHIFT,
+				  (loff_t)(end - start) << PAGE_SHIFT);
+	}
+	/* Of what is there already the region may have written some. */
+	for_each_clear_bitrange_from(nth, stop, share->parts, end - first) {
+		pgoff_t at = first + nth;
+
+		ret = dvsm_share_copy_pages(share->under, &at, first + stop, share->store,
+					    &placing);
+		bitmap_set(share->parts, nth, at - first - nth);
+		atomic_long_add(at - first - nth, &link->region->stats.nr_copied);
+		if (ret)
+			break;
+	}
+	set_active_memcg(old);
+	return ret;
+}
+
+/* Whether a write to what @share has may copy a part of it. */
+static bool dvsm_share_has_room_above(const struct dvsm_share *share)
+{
+	return share->terms.order < DVSM_CHUNK_ORDER && share->depth < DVSM_SHARE_DEPTH_MAX;
+}
+
+/* The writer's part goes into a share of its own over what it reads. */
+static int dvsm_share_break_part(struct dvsm_link *writer, pgoff_t index)
+{
+	struct dvsm_share *share = dvsm_share_create_over(writer);
+	int ret;
+
+	if (!share)
+		return -ENOMEM;
+	ret = dvsm_share_add_part(writer, share, index);
+	if (ret) {
+		dvsm_share_end_if_unread(share);
+		return ret;
+	}
+	/* What it reads is under the new share: it is read still. */
+	dvsm_share_remove(writer);
+	dvsm_share_join(share, writer);
+	return 0;
+}
+
+/* Whether nobody but the region reads what a share and the one under it have. */
+static bool dvsm_share_is_foldable(const struct dvsm_share *share)
+{
+	const struct dvsm_share *under = share->under;
+
+	return share->parts && !under->nr_members && under->nr_overs == 1 && under->store;
+}
+
+/* Whether nobody uses that, past the page tables either. */
+static bool dvsm_share_seize(struct dvsm_share *share)
+{
+	dvsm_share_unmap(share);
+	return !dvsm_store_chunk_is_referenced(share->store, share->chunk, NULL) &&
+	       !dvsm_store_chunk_is_referenced(share->under->store, share->chunk, NULL);
+}
+
+/* The two change places in page caches. */
+static void dvsm_share_swap_stores(struct dvsm_share *a, struct dvsm_share *b)
+{
+	struct dvsm_link *place_a = xa_load(&a->store->links, a->chunk);
+	struct dvsm_link *place_b = xa_load(&b->store->links, b->chunk);
+
+	swap(a->store, b->store);
+	swap(a->parts, b->parts);
+	place_a->lent = b;
+	place_b->lent = a;
+}
+
+/* Put parts back to where they were copied from, in folios that @memcg pays for. The share keeps its identity. */
+static int dvsm_share_fold(struct dvsm_share *share, struct mem_cgroup *memcg, int here)
+{
+	struct dvsm_share *under = share->under;
+	/* Not all of the chunk may have to be there. */
+	struct dvsm_placing placing = { .here = here, .order_limit = 1 };
+	struct mem_cgroup *old = set_active_memcg(under->store->memcg ? : memcg);
+	pgoff_t start = share->chunk << DVSM_CHUNK_ORDER;
+	unsigned int nth;
+	int ret = 0;
+
+	for_each_set_bit(nth, share->parts, DVSM_CHUNK_PAGES) {
+		pgoff_t at = start + nth;
+
+		/* What was copied is in both places then: no harm if the rest fails. */
+		ret = dvsm_share_copy_pages(share, &at, at + 1, under->store, &placing);
+		if (ret)
+			break;
+		if (under->parts)
+			__set_bit(nth, under->parts);
+	}
+	set_active_memcg(old);
+	if (ret)
+		return ret;
+	dvsm_share_swap_stores(share, under);
+	share->was_shared = false;
+	share->under = under->under;
+	share->depth = under->depth;
+	under->under = NULL;
+	under->nr_overs = 0;
+	dvsm_share_end_if_unread(under);
+	return 0;
+}
+
+/**
+ * dvsm_share_try_fold - Put parts back to where they were copied from.
+ * @link: a region's link, with content that it alone reads
+ *
+ * Only where nobody else reads that either.
+ *
+ * Context: sharing may change.
+ */
+void dvsm_share_try_fold(struct dvsm_link *link)
+{
+	struct dvsm_share *share = link->content;
+
+	if (!dvsm_share_is_foldable(share) || share->nr_refusals == DVSM_SHARE_REFUSALS_MAX)
+		return;
+	if (!dvsm_share_seize(share) || dvsm_share_fold(share, NULL, NUMA_NO_NODE))
+		share->nr_refusals++;
+}
+
+/**
+ * dvsm_share_fold_later - dvsm_share_try_fold() on nobody's behalf.
+ * @link: as there
+ *
+ * Who pays for the parts pays on, and they stay on their node. What a snapshot compares
+ * with stays as it is, so that the time of this is not seen.
+ *
+ * Context: the family is locked for writing.
+ * Return: 1 if that is done; 0 if it is not to be done; -EAGAIN.
+ */
+int dvsm_share_fold_later(struct dvsm_link *link)
+{
+	struct dvsm_share *share = link->content;
+	struct mem_cgroup *memcg;
+	struct folio *folio;
+	pgoff_t first;
+	int ret, here;
+
+	if (!dvsm_share_is_foldable(share) || share->under->nr_bases ||
+	    share->nr_delays == DVSM_SHARE_REFUSALS_MAX)
+		return 0;
+	if (!dvsm_share_seize(share)) {
+		share->nr_delays++;
+		return -EAGAIN;
+	}
+	first = (share->chunk << DVSM_CHUNK_ORDER) + find_first_bit(share->parts, DVSM_CHUNK_PAGES);
+	folio = filemap_get_folio(share->store->inode->i_mapping, first);
+	if (IS_ERR(folio))
+		return 0;
+	here = folio_nid(folio);
+	memcg = dvsm_folio_memcg_get(folio);
+	folio_put(folio);
+	ret = dvsm_share_fold(share, memcg, here);
+	mem_cgroup_put(memcg);
+	if (ret)
+		share->nr_delays++;
+	return ret ? -EAGAIN : 1;
+}
+
+/*
+ * Whether all others who read what @link's region reads come from it: a region is older
+ * than its snapshots. They are who may lose what they read; nobody loses it to a snapshot.
+ */
+static bool dvsm_link_is_oldest(const struct dvsm_link *link)
+{
+	const struct dvsm_link *other;
+
+	list_for_each_entry(other, &link->content->members, member)
+		if (other->region->id < link->region->id)
+			return false;
+	return true;
+}
+
+/* The whole chunk, so that nobody else reads what the region reads. Returns as below. */
+static int dvsm_share_break_chunk(struct dvsm_link *link, struct folio *held)
+{
+	struct dvsm_share *share = link->content;
+	struct dvsm_region *region = link->region;
+	bool keep = false;
+	int ret;
+
+	/*
+	 * Who still has a reference when no mapping is left reads, perhaps through
+	 * a snapshot; writers were shut out when the share began. For his sake
+	 * the folio must not change, so the writer cannot have it.
+	 */
+	if (share->nr_overs) {
+		dvsm_share_settle(share);
+		dvsm_store_unmap_chunk(region, link->chunk);
+	} else {
+		dvsm_share_unmap(share);
+		keep = share->store == region && !share->parts && dvsm_link_is_oldest(link) &&
+		       !dvsm_store_chunk_is_referenced(region, link->chunk, held);
+	}
+	ret = keep ? dvsm_share_break_keep(link) : dvsm_share_break_copy(link);
+	return ret ? ret : keep ? DVSM_BREAK_KEEP : DVSM_BREAK_COPY;
+}
+
+/* So many parts that the region is better served by a chunk of its own. */
+static void dvsm_share_try_promote(struct dvsm_link *link)
+{
+	struct dvsm_share *share = link->content;
+
+	if (bitmap_weight(share->parts, DVSM_CHUNK_PAGES) < DVSM_SHARE_PARTS_MANY ||
+	    share->nr_refusals == DVSM_SHARE_REFUSALS_MAX)
+		return;
+	dvsm_share_unmap(share);
+	if (dvsm_store_chunk_is_referenced(share->store, share->chunk, NULL))
+		share->nr_refusals++;
+	else
+		dvsm_share_break_copy(link);
+}
+
+/*
+ * Whether somebody may hold pages of a share that others read before. For his sake they
+ * must not change. @held: as for dvsm_share_break().
+ */
+static bool dvsm_share_is_held(struct dvsm_share *share, struct folio *held)
+{
+	if (!share->was_shared)
+		return false;
+	dvsm_share_unmap(share);
+	if (dvsm_store_chunk_is_referenced(share->store, share->chunk, held))
+		return true;
+	share->was_shared = false;
+	return false;
+}
+
+/*
+ * The region alone reads its share: let it write to the page at @index. Returns DVSM_BREAK_
+ * if something was copied; 0; or an error.
+ */
+static int dvsm_share_break_alone(struct dvsm_link *link, pgoff_t index, struct folio *held)
+{
+	struct dvsm_share *share = link->content;
+	int ret;
+
+	if ((!share->parts || test_bit(index % DVSM_CHUNK_PAGES, share->parts)) &&
+	    dvsm_share_is_held(share, held)) {
+		ret = dvsm_share_break_copy(link);
+		return ret ? ret : DVSM_BREAK_COPY;
+	}
+	if (!share->parts && share->store == link->region) {
+		dvsm_share_become_own(link);
+		return 0;
+	}
+	if (share->nr_bases) {
+		ret = dvsm_share_renew(link);
+		if (ret)
+			return ret;
+		share = link->content;
+	}
+	if (!share->parts || test_bit(index % DVSM_CHUNK_PAGES, share->parts))
+		return 0;
+	ret = dvsm_share_add_part(link, share, index);
+	if (ret)
+		return ret;
+	if (share->terms.adaptive)
+		dvsm_share_try_promote(link);
+	return DVSM_BREAK_PART;
+}
+
+/* Others read what the region reads: let it write to the page at @index. Returns as below. */
+static int dvsm_share_break_shared(struct dvsm_link *link, pgoff_t index, struct folio *held)
+{
+	int ret = -ENOMEM;
+
+	dvsm_share_diverge(link);
+	if (dvsm_share_has_room_above(link->content))
+		ret = dvsm_share_break_part(link, index);
+	if (!ret)
+		return DVSM_BREAK_PART;
+	/* A page that nobody can have shall cost nobody else the chunk. */
+	if (ret == -EHWPOISON && dvsm_share_check_page(link->content, index))
+		return ret;
+	return dvsm_share_break_chunk(link, held);
+}
+
+/**
+ * dvsm_share_read - Let a region map a page for reading.
+ * @link: the region's link, with content
+ * @index: the page
+ *
+ * Context: as dvsm_share_break().
+ * Return: 0; -EIO if the contents were lost.
+ */
+int dvsm_share_read(struct dvsm_link *link, pgoff_t index)
+{
+	if (dvsm_link_is_alone(link))
+		dvsm_share_try_fold(link);
+	link->seen = true;
+	return dvsm_share_find(link->content, index)->store ? 0 : -EIO;
+}
+
+/**
+ * dvsm_share_break - Let a region write to a page that it may share.
+ * @link: the region's link, with content
+ * @index: the page
+ * @held: a folio that the caller has one reference on, or NULL
+ *
+ * Afterwards nobody else reads the page that the region reads.
+ *
+ * Context: the family locked for reading and the chunk's mutex held, or the
+ * family locked for writing.
+ * Return: 0; -ENOMEM or -ENOSPC where the writer's own copy cannot be had; -EIO
+ * if the contents were lost.
+ */
+int dvsm_share_break(struct dvsm_link *link, pgoff_t index, struct folio *held)
+{
+	struct dvsm_region *region = link->region;
+	int ret;
+
+	if (!dvsm_share_find(link->content, index)->store)
+		return -EIO;
+	if (dvsm_link_is_alone(link))
+		dvsm_share_try_fold(link);
+	if (dvsm_link_is_alone(link))
+		ret = dvsm_share_break_alone(link, index, held);
+	else
+		ret = dvsm_share_break_shared(link, index, held);
+	/* The link may be gone. */
+	if (ret > 0) {
+		int here = numa_node_id();
+
+		atomic_long_inc(&region->nodes[here].nr_cow_faults);
+		trace_dvsm_share_break(region->id, index, here, ret);
+	}
+	return min(ret, 0);
+}
+
+/**
+ * dvsm_share_break_all - Let a region write to all of a chunk that it may share.
+ * @link: the region's link, with content
+ *
+ * Context: as dvsm_share_break().
+ * Return: as dvsm_share_break(); -EBUSY where somebody uses parts of the chunk past
+ * the page tables.
+ */
+int dvsm_share_break_all(struct dvsm_link *link)
+{
+	struct dvsm_share *share = link->content;
+	pgoff_t start = link->chunk << DVSM_CHUNK_ORDER;
+
+	if (!share->store)
+		return -EIO;
+	if (!dvsm_link_is_alone(link)) {
+		dvsm_share_diverge(link);
+		return min(dvsm_share_break_chunk(link, NULL), 0);
+	}
+	dvsm_share_try_fold(link);
+	if (!share->parts)
+		return min(dvsm_share_break_alone(link, start, NULL), 0);
+	/* The parts may have writers, whose writes a copy would miss. */
+	dvsm_share_unmap(share);
+	if (dvsm_store_chunk_is_referenced(share->store, link->chunk, NULL))
+		return -EBUSY;
+	return dvsm_share_break_copy(link);
+}
