@@ -42,6 +42,14 @@ static int dvsm_backend_from_environment(void)
 	return -EINVAL;
 }
 
+/* What was asked for, by caller or environment: AUTO if nothing was. */
+uint32_t dvsm_backend_wished(uint32_t backend)
+{
+	int chosen = backend ? (int)backend : dvsm_backend_from_environment();
+
+	return chosen < 0 ? DVSM_BACKEND_AUTO : (uint32_t)chosen;
+}
+
 /* Replaces AUTO; MEMFD stays, because the choice there needs the length. */
 int dvsm_backend_choose(uint32_t backend)
 {

@@ -8,12 +8,29 @@
 
 #include "internal.h"
 
-/* The one place where a command leaves for the kernel. */
+/* Commands whose struct is the caller's own: that it is too long is told to him as it is. */
+static bool dvsm_struct_is_the_callers(unsigned long command)
+{
+	return command == DVSM_IOC_INFO || command == DVSM_IOC_REGION_INFO ||
+	       command == DVSM_IOC_REGION_MIGRATE || command == DVSM_IOC_REGION_PLACE;
+}
+
+/*
+ * The one place where a command leaves for the kernel. An older module than this library
+ * knows some commands not (ENOTTY), or not all that a struct can say (E2BIG). Of the
+ * commands that every module knows, ENOTTY tells what the descriptor is of.
+ */
 int dvsm_ioctl(int fd, unsigned long command, void *argument)
 {
 	int result = ioctl(fd, command, argument);
 
-	return result < 0 ? -errno : result;
+	if (result >= 0)
+		return result;
+	if (errno == E2BIG && !dvsm_struct_is_the_callers(command))
+		return -EOPNOTSUPP;
+	if (errno == ENOTTY && command != DVSM_IOC_INFO && command != DVSM_IOC_REGION_INFO)
+		return -EOPNOTSUPP;
+	return -errno;
 }
 
 int dvsm_device_open(void)
@@ -23,16 +40,22 @@ int dvsm_device_open(void)
 	return fd < 0 ? -errno : fd;
 }
 
+/* A command on the device itself: what dvsm_ioctl() answers. */
+int dvsm_device_ioctl(unsigned long command, void *argument)
+{
+	int device = dvsm_device_open();
+	int result;
+
+	if (device < 0)
+		return device;
+	result = dvsm_ioctl(device, command, argument);
+	close(device);
+	return result;
+}
+
 int dvsm_device_info(struct dvsm_info *info)
 {
-	int fd = dvsm_device_open();
-	int error;
-
-	if (fd < 0)
-		return fd;
-	error = dvsm_ioctl(fd, DVSM_IOC_INFO, info);
-	close(fd);
-	return error;
+	return dvsm_device_ioctl(DVSM_IOC_INFO, info);
 }
 
 static int dvsm_device_create(struct dvsm_region *region)
@@ -42,17 +65,16 @@ static int dvsm_device_create(struct dvsm_region *region)
 		.flags = region->flags,
 		.length = region->length,
 		.policy = region->policy,
-		.nr_nodes = region->nr_nodes,
-		.nodes = region->nr_nodes ? (uintptr_t)region->nodes : 0,
 	};
-	int device, fd;
+	int fd;
 
+	if (region->policy == DVSM_POLICY_WEIGHTED_INTERLEAVE && !region->is_weighted)
+		dvsm_policy_weigh(region);
+	create.nr_nodes = region->nr_nodes;
+	create.nodes = region->nr_nodes ? (uintptr_t)region->nodes : 0;
+	create.weights = region->is_weighted ? (uintptr_t)region->weights : 0;
 	memcpy(create.label, region->label, sizeof(create.label));
-	device = dvsm_device_open();
-	if (device < 0)
-		return device;
-	fd = dvsm_ioctl(device, DVSM_IOC_REGION_CREATE, &create);
-	close(device);
+	fd = dvsm_device_ioctl(DVSM_IOC_REGION_CREATE, &create);
 	if (fd < 0)
 		return fd;
 	region->fd = fd;
@@ -115,6 +137,7 @@ static int dvsm_device_nodes(const struct dvsm_region *region, struct dvsm_node_
 		.size = sizeof(argument),
 		.nodes = (uintptr_t)nodes,
 		.nr_nodes = nr_nodes,
+		.node_size = sizeof(*nodes),
 	};
 	int error = dvsm_ioctl(region->fd, DVSM_IOC_REGION_NODES, &argument);
 
@@ -150,6 +173,47 @@ static int dvsm_device_discard(const struct dvsm_region *region, uint64_t offset
 	return error;
 }
 
+/*
+ * A command on whatever region is mapped at @address: no descriptor of it is needed. @offset: in @argument, receives where in
+ * the region that is
+ */
+static int dvsm_device_command_at(const void *address, unsigned long command, void *argument,
+				  __u64 *offset)
+{
+	struct dvsm_region_find find = { .size = sizeof(find), .address = (uintptr_t)address };
+	int fd = dvsm_device_ioctl(DVSM_IOC_REGION_FIND, &find), error;
+
+	if (fd < 0)
+		return fd;
+	*offset = find.out_offset;
+	error = dvsm_ioctl(fd, command, argument);
+	close(fd);
+	return error;
+}
+
+/* @length: multiple of the page */
+int dvsm_device_discard_at(const void *address, uint64_t length)
+{
+	struct dvsm_region_discard discard = { .size = sizeof(discard), .length = length };
+
+	return dvsm_device_command_at(address, DVSM_IOC_REGION_DISCARD, &discard, &discard.offset);
+}
+
+/* What is not allocated there yet shall come from the node, whoever touches it. */
+int dvsm_device_prefer_at(const void *address, uint64_t length, uint32_t node)
+{
+	const uint64_t nodes = 1ULL << node;
+	struct dvsm_region_place place = {
+		.size = sizeof(place),
+		.length = length,
+		.policy = DVSM_POLICY_PREFERRED,
+		.nr_nodes = 64,
+		.nodes = (uintptr_t)&nodes,
+	};
+
+	return dvsm_device_command_at(address, DVSM_IOC_REGION_PLACE, &place, &place.offset);
+}
+
 static int dvsm_device_residency(const struct dvsm_region *region, uint64_t offset, uint64_t end,
 				 struct dvsm_chunk *chunks, uint32_t nr_chunks, uint64_t *next)
 {
@@ -168,6 +232,13 @@ static int dvsm_device_residency(const struct dvsm_region *region, uint64_t offs
 	return (int)argument.out_nr_chunks;
 }
 
+static int dvsm_device_migrate(const struct dvsm_region *region, uint64_t end,
+			       struct dvsm_region_migrate *migrate)
+{
+	migrate->length = dvsm_align_up(end - migrate->offset, DVSM_PAGE_SIZE);
+	return dvsm_ioctl(region->fd, DVSM_IOC_REGION_MIGRATE, migrate);
+}
+
 const struct dvsm_backend_ops dvsm_device_ops = {
 	.create = dvsm_device_create,
 	.reopen = dvsm_device_reopen,
@@ -177,4 +248,5 @@ const struct dvsm_backend_ops dvsm_device_ops = {
 	.populate = dvsm_device_populate,
 	.discard = dvsm_device_discard,
 	.residency = dvsm_device_residency,
+	.migrate = dvsm_device_migrate,
 };

@@ -49,6 +49,8 @@ static int dvsm_memfd_policy(const struct dvsm_region *region, int *mode, uint64
 	memset(nodes, 0, DVSM_NODES_WORDS * sizeof(*nodes));
 	if (region->policy == DVSM_POLICY_INHERIT)
 		return 1;
+	if (region->policy == DVSM_POLICY_WEIGHTED_INTERLEAVE)
+		return -EOPNOTSUPP;
 	if (region->policy == DVSM_POLICY_LOCAL) {
 		*mode = MPOL_LOCAL;
 		return 0;
@@ -56,8 +58,8 @@ static int dvsm_memfd_policy(const struct dvsm_region *region, int *mode, uint64
 	dvsm_system_nodes("has_memory", memory);
 	for (word = 0; word < DVSM_NODES_WORDS; word++) {
 		nodes[word] = region->nr_nodes ? region->nodes[word] : memory[word];
-		if (nodes[word] & ~memory[word])
-			return -EINVAL;
+		/* As mbind() has it: nodes without memory are left out. */
+		nodes[word] &= memory[word];
 		nr_given += (unsigned int)__builtin_popcountll(nodes[word]);
 		common |= nodes[word];
 	}
@@ -81,7 +83,7 @@ int dvsm_memfd_policy_apply(const struct dvsm_region *region, void *address, uin
 		return error > 0 ? 0 : error;
 	none = mode == MPOL_LOCAL;
 	/* The kernel takes one bit off the count that it is given. */
-	if (!syscall(SYS_mbind, address, dvsm_align_up(length, region->page_size), mode,
+	if (!syscall(SYS_mbind, address, dvsm_align_up(length, dvsm_region_granule(region)), mode,
 		     none ? NULL : nodes, none ? 0UL : DVSM_NODES_MAX + 1UL, 0U))
 		return 0;
 	if (errno == ENOSYS)
@@ -102,7 +104,7 @@ static int dvsm_memfd_mapped(const struct dvsm_region *region, void *address, ui
 	return 0;
 }
 
-/* A mapping of the library's own, to do something to the memory. */
+/* A mapping of the library's own, to do something to the memory. Multiples of the granule. */
 static void *dvsm_memfd_window(const struct dvsm_region *region, uint64_t offset,
 			       uint64_t length)
 {
@@ -196,7 +198,7 @@ static int dvsm_memfd_create(struct dvsm_region *region)
 	uint32_t wish = region->backend;
 	int error;
 
-	if (region->flags & DVSM_REGION_F_PINNED)
+	if (region->flags & (DVSM_REGION_F_PINNED | DVSM_REGION_F_FORK_COPY))
 		return -EOPNOTSUPP;
 	if (region->flags & DVSM_REGION_F_HUGE_REQUIRED) {
 		if (wish != DVSM_BACKEND_MEMFD && wish != DVSM_BACKEND_MEMFD_HUGETLB)
@@ -293,7 +295,8 @@ static int dvsm_memfd_reopen(const struct dvsm_region *region, uint32_t flags)
 
 static uint64_t dvsm_memfd_features(const struct dvsm_region *region)
 {
-	(void)region;
+	if (region->backend == DVSM_BACKEND_MEMFD_HUGETLB)
+		return DVSM_MEMFD_FEATURES & ~DVSM_FEATURE_PLACE;
 	return DVSM_MEMFD_FEATURES;
 }
 
@@ -305,9 +308,9 @@ static uint64_t dvsm_memfd_allocated(const struct dvsm_region *region)
 	return fstat(region->fd, &file) ? 0 : (uint64_t)file.st_blocks * 512;
 }
 
-/* Adds up what is resident: bytes in huge pages, and bytes by node. */
+/* Adds up what is resident: bytes in huge pages, and bytes by node where they are wanted. */
 static int dvsm_memfd_sum(const struct dvsm_region *region, uint64_t *huge,
-			  struct dvsm_node_stats *nodes, uint32_t nr_nodes)
+			  const struct dvsm_node_query *query)
 {
 	struct dvsm_chunk chunks[64];
 	uint64_t offset = 0;
@@ -316,7 +319,7 @@ static int dvsm_memfd_sum(const struct dvsm_region *region, uint64_t *huge,
 	*huge = 0;
 	while (offset < region->length) {
 		nr_chunks = dvsm_memfd_residency(region, offset, region->length, chunks, 64,
-						 &offset, nodes, nr_nodes);
+						 &offset, query);
 		if (nr_chunks < 0)
 			return nr_chunks;
 		for (i = 0; i < nr_chunks; i++)
@@ -347,7 +350,7 @@ static int dvsm_memfd_info(const struct dvsm_region *region, struct dvsm_region_
 	if (dvsm_memfd_is_hugetlb(region)) {
 		answer.out_resident_huge = answer.out_resident;
 	} else if (region->backend == DVSM_BACKEND_MEMFD_THP) {
-		error = dvsm_memfd_sum(region, &huge, NULL, 0);
+		error = dvsm_memfd_sum(region, &huge, NULL);
 		if (error)
 			return error;
 		answer.out_resident_huge = huge;
@@ -360,14 +363,14 @@ static int dvsm_memfd_nodes(const struct dvsm_region *region, struct dvsm_node_s
 			    uint32_t nr_nodes)
 {
 	uint32_t nr_possible = dvsm_system_nr_nodes();
+	struct dvsm_node_query query = { .nodes = nodes };
 	uint64_t huge;
 	int error = 0;
 
-	if (nr_nodes > nr_possible)
-		nr_nodes = nr_possible;
-	if (nr_nodes) {
-		memset(nodes, 0, nr_nodes * sizeof(*nodes));
-		error = dvsm_memfd_sum(region, &huge, nodes, nr_nodes);
+	query.nr_nodes = nr_nodes < nr_possible ? nr_nodes : nr_possible;
+	if (query.nr_nodes) {
+		memset(nodes, 0, query.nr_nodes * sizeof(*nodes));
+		error = dvsm_memfd_sum(region, &huge, &query);
 	}
 	return error ? error : (int)nr_possible;
 }
@@ -376,18 +379,23 @@ static int dvsm_memfd_region_residency(const struct dvsm_region *region, uint64_
 				       uint64_t end, struct dvsm_chunk *chunks,
 				       uint32_t nr_chunks, uint64_t *next)
 {
-	return dvsm_memfd_residency(region, offset, end, chunks, nr_chunks, next, NULL, 0);
+	const struct dvsm_node_query query = { 0 };
+
+	return dvsm_memfd_residency(region, offset, end, chunks, nr_chunks, next, &query);
 }
 
 static int dvsm_memfd_populate_mapping(const struct dvsm_region *region, uint64_t offset,
 				       uint64_t length)
 {
-	void *address = dvsm_memfd_window(region, offset, length);
+	const uint64_t granule = dvsm_region_granule(region);
+	const uint64_t start = dvsm_align_down(offset, granule);
+	void *address;
 	int error = 0;
 
+	length = dvsm_align_up(offset + length, granule) - start;
+	address = dvsm_memfd_window(region, start, length);
 	if (!address)
 		return -errno;
-	length = dvsm_align_up(length, DVSM_PAGE_SIZE);
 	if (madvise(address, length, MADV_POPULATE_WRITE))
 		error = errno == EFAULT ? -ENOMEM : -errno;
 	/* Where the kernel gives no huge pages at a fault it may still make them. */
@@ -444,4 +452,5 @@ const struct dvsm_backend_ops dvsm_memfd_ops = {
 	.populate = dvsm_memfd_populate,
 	.discard = dvsm_memfd_discard,
 	.residency = dvsm_memfd_region_residency,
+	.migrate = dvsm_memfd_migrate,
 };

@@ -13,6 +13,7 @@ struct dvsm_audit {
 	const struct dvsm_heap *heap;
 	uint64_t *cached;		/* [page][DVSM_SLAB_WORDS]: blocks in stacks; sparse */
 	size_t length;
+	uint32_t end_page;		/* pages from here on were never used */
 	int nr_errors;
 	int (*visit)(void *address, size_t size, void *context);
 	void *context;
@@ -22,15 +23,15 @@ struct dvsm_audit {
 static void dvsm_audit_error(struct dvsm_audit *audit, const char *what, uint64_t where)
 {
 	audit->nr_errors++;
-	dvsm_debug("heap audit: %s at offset 0x%llx", what, (unsigned long long)where);
+	dvsm_debug("heap audit: %s at offset 0x%llx\n", what, (unsigned long long)where);
 }
 
 static bool dvsm_audit_begin(struct dvsm_audit *audit, const struct dvsm_heap *heap)
 {
 	memset(audit, 0, sizeof(*audit));
 	audit->heap = heap;
-	audit->length = (uint64_t)atomic_load(&heap->header->high_chunk) * DVSM_CHUNK_PAGES *
-			DVSM_SLAB_WORDS * sizeof(uint64_t);
+	audit->end_page = atomic_load(&heap->header->high_chunk) * DVSM_CHUNK_PAGES;
+	audit->length = (uint64_t)audit->end_page * DVSM_SLAB_WORDS * sizeof(uint64_t);
 	audit->length = audit->length ? audit->length : DVSM_PAGE_SIZE;
 	audit->cached = mmap(NULL, audit->length, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -61,6 +62,7 @@ static void dvsm_audit_stacks(struct dvsm_audit *audit)
 				offset = stack->blocks[i] - heap->base;
 				if (offset >= heap->size ||
 				    !dvsm_slab_place(heap, offset, &place) ||
+				    place.page >= audit->end_page ||
 				    (index != DVSM_STACK_REMOTE && place.class != index)) {
 					dvsm_audit_error(audit, "a stack has what is no block of its class",
 							 offset);
@@ -82,18 +84,32 @@ static void dvsm_audit_visit(struct dvsm_audit *audit, uint64_t offset, size_t s
 		audit->answer = audit->visit(dvsm_heap_at(audit->heap, offset), size, audit->context);
 }
 
+/* As some CPU's current slab, or by its avail bit and the hint to that. Each of them may also be there for nothing. */
+static bool dvsm_audit_is_found(const struct dvsm_heap *heap, uint32_t page, uint32_t class)
+{
+	uint32_t chunk = page / DVSM_CHUNK_PAGES, cur = atomic_load(&heap->slabs[page].cur);
+
+	if (cur && class <= DVSM_CLASS_LAST &&
+	    atomic_load(&dvsm_heap_cpu(heap, cur - 1)->cur[class]) == page + 1)
+		return true;
+	return atomic_load(&heap->chunks[chunk].avail) >> page % DVSM_CHUNK_PAGES & 1 &&
+	       atomic_load(dvsm_hint_word(heap, chunk, dvsm_class_hint(class))) >> chunk % 64 & 1;
+}
+
 /* @exact: nobody is at work. */
 static void dvsm_audit_slab(struct dvsm_audit *audit, uint32_t page, uint32_t number, bool exact)
 {
 	const struct dvsm_heap *heap = audit->heap;
 	const struct dvsm_class *class = dvsm_heap_class(heap, number);
 	uint64_t offset = (uint64_t)page << DVSM_HEAP_PAGE_SHIFT;
-	uint32_t word, chunk = page / DVSM_CHUNK_PAGES, cur;
 	uint64_t bits, cached, live;
+	uint32_t word;
 	bool any = false;
 
 	for (word = 0; word < dvsm_class_words(class); word++) {
 		bits = dvsm_word_read(dvsm_slab_word(heap, page, word)).bits;
+		if (!exact && __atomic_load_n(&heap->classes[page], __ATOMIC_ACQUIRE) != number)
+			return;
 		any |= bits;
 		if (bits & ~dvsm_class_full(class, word))
 			dvsm_audit_error(audit, "a slab has more blocks than it can", offset);
@@ -107,14 +123,21 @@ static void dvsm_audit_slab(struct dvsm_audit *audit, uint32_t page, uint32_t nu
 			dvsm_audit_visit(audit, offset + (word * 64ULL +
 					 (uint32_t)__builtin_ctzll(live)) * class->size, class->size);
 	}
-	cur = atomic_load(&heap->slabs[page].cur);
-	if (exact && any && !(atomic_load(&heap->chunks[chunk].avail) >> page % DVSM_CHUNK_PAGES & 1) &&
-	    (!cur || number > DVSM_CLASS_LAST ||
-	     atomic_load(&dvsm_heap_cpu(heap, cur - 1)->cur[number]) != page + 1))
+	if (exact && any && !dvsm_audit_is_found(heap, page, number))
 		dvsm_audit_error(audit, "a slab with free blocks cannot be found", offset);
-	if (exact && (atomic_load(&heap->chunks[chunk].avail) >> page % DVSM_CHUNK_PAGES & 1) &&
-	    !(atomic_load(dvsm_hint_word(heap, chunk, dvsm_class_hint(number))) >> chunk % 64 & 1))
-		dvsm_audit_error(audit, "a slab has no hint", offset);
+}
+
+/* A page without a slab has no free blocks: else the next slab there would begin with them. */
+static void dvsm_audit_no_blocks(struct dvsm_audit *audit, uint32_t page)
+{
+	uint32_t word;
+
+	for (word = 0; word < DVSM_SLAB_WORDS; word++)
+		if (dvsm_word_read(dvsm_slab_word(audit->heap, page, word)).bits) {
+			dvsm_audit_error(audit, "a page without a slab has free blocks",
+					 (uint64_t)page << DVSM_HEAP_PAGE_SHIFT);
+			return;
+		}
 }
 
 /* The slabs of an open chunk: they and the free pages are all of it. */
@@ -131,6 +154,8 @@ static void dvsm_audit_open(struct dvsm_audit *audit, uint32_t chunk, bool exact
 			if (exact && !(free >> page % DVSM_CHUNK_PAGES & 1))
 				dvsm_audit_error(audit, "a page is nobody's",
 						 (uint64_t)page << DVSM_HEAP_PAGE_SHIFT);
+			if (exact)
+				dvsm_audit_no_blocks(audit, page);
 			continue;
 		}
 		if (!dvsm_class_is_slab(class) || heap->slabs[page].delta) {
@@ -140,9 +165,15 @@ static void dvsm_audit_open(struct dvsm_audit *audit, uint32_t chunk, bool exact
 			continue;
 		}
 		nr_pages = dvsm_heap_class(heap, class)->nr_pages;
+		if (page + nr_pages > first + DVSM_CHUNK_PAGES) {
+			/* Its blocks may be behind the heap's end. */
+			if (exact)
+				dvsm_audit_error(audit, "a slab leaves its chunk",
+						 (uint64_t)page << DVSM_HEAP_PAGE_SHIFT);
+			continue;
+		}
 		for (i = 0; exact && i < nr_pages; i++)
-			if (page + i >= first + DVSM_CHUNK_PAGES ||
-			    heap->classes[page + i] != class || heap->slabs[page + i].delta != i ||
+			if (heap->classes[page + i] != class || heap->slabs[page + i].delta != i ||
 			    free >> (page + i) % DVSM_CHUNK_PAGES & 1)
 				dvsm_audit_error(audit, "a slab's pages are not its own",
 						 (uint64_t)page << DVSM_HEAP_PAGE_SHIFT);
@@ -156,7 +187,7 @@ static void dvsm_audit_open(struct dvsm_audit *audit, uint32_t chunk, bool exact
 static void dvsm_audit_chunks(struct dvsm_audit *audit, bool exact)
 {
 	const struct dvsm_heap *heap = audit->heap;
-	uint32_t chunk, i, nr, high = atomic_load(&heap->header->high_chunk);
+	uint32_t chunk, i, nr, high = audit->end_page / DVSM_CHUNK_PAGES;
 	bool is_free;
 
 	for (chunk = heap->header->first_chunk; chunk < high; chunk += nr) {

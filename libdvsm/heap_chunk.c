@@ -7,9 +7,10 @@
  * its memory, and contents; which ones are kept is the retain policy of dvsm_chunks_free().
  */
 #include "heap_chunk.h"
+#include "heap_lock.h"
 
 /* The chunks of a map word that are the allocator's to give. */
-static uint64_t dvsm_map_valid(const struct dvsm_heap *heap, uint32_t word)
+uint64_t dvsm_map_valid(const struct dvsm_heap *heap, uint32_t word)
 {
 	uint32_t first = heap->header->first_chunk, end = heap->header->end_chunk;
 	uint64_t bits = ~0ULL;
@@ -127,30 +128,6 @@ static bool dvsm_chunk_find_run(const struct dvsm_heap *heap, uint32_t nr, uint3
 	return false;
 }
 
-/* The steps of taking chunks that were found free. False: others were faster; the lane is idle. */
-static bool dvsm_chunks_try_take(struct dvsm_hold *hold, uint32_t chunk, uint32_t nr)
-{
-	uint32_t word;
-
-	dvsm_high_raise(hold->heap, chunk + nr);
-	hold->log->chunk = chunk;
-	hold->log->nr = nr;
-	for (word = dvsm_map_words(chunk, nr); word-- > 0; ) {
-		dvsm_lane_begin(hold, DVSM_OP_CHUNK, word);
-		if (dvsm_map_try_take(hold, chunk / 64 + word,
-				      dvsm_map_mask(chunk, nr, chunk / 64 + word)))
-			continue;
-		if (word + 1 < dvsm_map_words(chunk, nr)) {
-			dvsm_lane_begin(hold, DVSM_OP_FREE, word + 1);
-			dvsm_chunks_free(hold);
-		} else {
-			dvsm_lane_idle(hold);
-		}
-		return false;
-	}
-	return true;
-}
-
 /* Counts chunks that were taken. Return: whether they read as zeroes. */
 static bool dvsm_chunks_account(const struct dvsm_heap *heap, uint32_t chunk, uint32_t nr)
 {
@@ -168,6 +145,79 @@ static bool dvsm_chunks_account(const struct dvsm_heap *heap, uint32_t chunk, ui
 	atomic_fetch_sub(&heap->header->nr_dirty, nr_dirty);
 	atomic_fetch_add(&heap->header->nr_used, nr);
 	return !nr_dirty;
+}
+
+/* The steps of taking chunks that were found free. False: others were faster; the lane is idle. */
+static bool dvsm_chunks_try_take(struct dvsm_hold *hold, uint32_t chunk, uint32_t nr)
+{
+	uint32_t word, first;
+
+	dvsm_high_raise(hold->heap, chunk + nr);
+	hold->log->chunk = chunk;
+	hold->log->nr = nr;
+	for (word = dvsm_map_words(chunk, nr); word-- > 0; ) {
+		dvsm_lane_begin(hold, DVSM_OP_CHUNK, word);
+		if (dvsm_map_try_take(hold, chunk / 64 + word,
+				      dvsm_map_mask(chunk, nr, chunk / 64 + word)))
+			continue;
+		if (word + 1 < dvsm_map_words(chunk, nr)) {
+			/* To be freed they have to be counted. */
+			first = (chunk / 64 + word + 1) * 64;
+			dvsm_chunks_account(hold->heap, first, chunk + nr - first);
+			dvsm_lane_begin(hold, DVSM_OP_FREE, word + 1);
+			dvsm_chunks_free(hold);
+		} else {
+			dvsm_lane_idle(hold);
+		}
+		return false;
+	}
+	return true;
+}
+
+/* Something else is mapped where a heap wants to grow: these chunks stay taken, and have no memory. */
+static void dvsm_chunks_bar(struct dvsm_hold *hold, uint32_t chunk, uint32_t nr)
+{
+	uint32_t i;
+
+	if (dvsm_chunks_try_take(hold, chunk, nr)) {
+		for (i = 0; i < nr; i++)
+			hold->heap->chunks[chunk + i].kind = DVSM_CHUNK_BARRED;
+		dvsm_lane_idle(hold);
+	}
+}
+
+/* The heap's mapping reaches to chunk end, if it can; how much more than that, depends on what there is. */
+static bool dvsm_chunks_map(struct dvsm_hold *hold, uint32_t end)
+{
+	struct dvsm_heap_header *header = hold->heap->header;
+	uint32_t mapped, last, grow = header->grow;
+	bool done = true;
+
+	if (end <= atomic_load(&header->mapped_chunk))
+		return true;
+	if (!grow)
+		return false;
+	dvsm_lock(&header->growing);
+	while (done && (mapped = atomic_load(&header->mapped_chunk)) < end) {
+		last = mapped + (mapped - header->first_chunk) / 2;
+		last = last < mapped + 4 * grow ? mapped + 4 * grow : last;
+		last = (uint32_t)dvsm_align_up(last > end ? last : end, grow);
+		if (last > header->end_chunk)
+			last = header->end_chunk;
+		done = dvsm_backing_grow(hold->heap, mapped, last);
+		if (!done && last > mapped + grow) {
+			last = mapped + grow;
+			done = dvsm_backing_grow(hold->heap, mapped, last);
+		}
+		if (!done && errno == EEXIST) {
+			dvsm_chunks_bar(hold, mapped, last - mapped);
+			done = true;
+		}
+		if (done)
+			atomic_store(&header->mapped_chunk, last);
+	}
+	dvsm_unlock(&header->growing);
+	return done;
 }
 
 /**
@@ -188,6 +238,8 @@ bool dvsm_chunks_take(struct dvsm_hold *hold, uint32_t nr, uint32_t align, uint3
 	do {
 		if (nr == 1 && align == 1 ? !dvsm_chunk_find_one(heap, node, &chunk) :
 					    !dvsm_chunk_find_run(heap, nr, align, &chunk))
+			return false;
+		if (!dvsm_chunks_map(hold, chunk + nr))
 			return false;
 	} while (!dvsm_chunks_try_take(hold, chunk, nr));
 	*clean = dvsm_chunks_account(heap, chunk, nr);
@@ -214,7 +266,7 @@ bool dvsm_chunks_take_at(struct dvsm_hold *hold, uint32_t chunk, uint32_t nr)
 		if ((dvsm_map_bits(heap, word) & mask) != mask)
 			return false;
 	}
-	if (!dvsm_chunks_try_take(hold, chunk, nr))
+	if (!dvsm_chunks_map(hold, chunk + nr) || !dvsm_chunks_try_take(hold, chunk, nr))
 		return false;
 	dvsm_chunks_account(heap, chunk, nr);
 	return true;
@@ -227,6 +279,22 @@ static bool dvsm_chunks_keep(const struct dvsm_heap *heap, uint32_t nr)
 			 atomic_load(&header->nr_used) / 8;
 
 	return header->retain && atomic_load(&header->nr_dirty) + (uint64_t)nr <= limit;
+}
+
+/* Chunks that are nobody's lose their memory, if they shall. Return: whether they have none. */
+static bool dvsm_chunks_lose(const struct dvsm_hold *hold, uint32_t first, uint32_t nr)
+{
+	const struct dvsm_heap *heap = hold->heap;
+
+	/* What is not mapped has no memory of the heap's: something else may be there. */
+	if (first + nr > atomic_load(&heap->header->mapped_chunk))
+		return true;
+	if ((!hold->discard && dvsm_chunks_keep(heap, nr)) ||
+	    dvsm_backing_discard(heap, (uint64_t)first << DVSM_HEAP_CHUNK_SHIFT,
+				 (uint64_t)nr << DVSM_HEAP_CHUNK_SHIFT))
+		return false;
+	atomic_fetch_add(&heap->header->nr_discards, nr);
+	return true;
 }
 
 /* The chunks of one map word: nothing of them is anybody's, and their memory stays or goes. */
@@ -243,11 +311,8 @@ static void dvsm_chunks_clear(const struct dvsm_hold *hold, uint32_t first, uint
 		atomic_store(&heap->chunks[chunk].owner, 0);
 		atomic_store(&heap->chunks[chunk].avail, 0);
 	}
-	if ((hold->discard || !dvsm_chunks_keep(heap, nr)) &&
-	    !dvsm_backing_discard(heap, (uint64_t)first << DVSM_HEAP_CHUNK_SHIFT,
-				  (uint64_t)nr << DVSM_HEAP_CHUNK_SHIFT)) {
+	if (dvsm_chunks_lose(hold, first, nr)) {
 		atomic_fetch_and(&heap->dirty[first / 64], ~mask);
-		atomic_fetch_add(&heap->header->nr_discards, nr);
 	} else {
 		atomic_fetch_or(&heap->dirty[first / 64], mask);
 		atomic_fetch_add(&heap->header->nr_dirty, nr);
@@ -322,6 +387,7 @@ size_t dvsm_chunks_discard(struct dvsm_hold *hold, size_t keep)
 {
 	const struct dvsm_heap *heap = hold->heap;
 	uint32_t word, last, high = atomic_load(&heap->header->high_chunk), chunk;
+	uint32_t before = atomic_load(&heap->header->nr_dirty);
 	size_t nr_dirty = 0, nr = 0;
 	uint64_t bits;
 
@@ -343,7 +409,7 @@ size_t dvsm_chunks_discard(struct dvsm_hold *hold, size_t keep)
 				dvsm_lane_idle(hold);
 				continue;
 			}
-			atomic_fetch_add(&heap->header->nr_used, 1);
+			dvsm_chunks_account(heap, chunk, 1);
 			hold->discard = true;
 			dvsm_lane_begin(hold, DVSM_OP_FREE, 0);
 			dvsm_chunks_free(hold);
@@ -354,6 +420,8 @@ size_t dvsm_chunks_discard(struct dvsm_hold *hold, size_t keep)
 				nr++;
 		}
 	}
-	atomic_store(&heap->header->nr_dirty, (uint32_t)nr_dirty);
+	/* If nobody has changed it meanwhile. */
+	before -= (uint32_t)nr;
+	atomic_compare_exchange_strong(&heap->header->nr_dirty, &before, (uint32_t)nr_dirty);
 	return nr;
 }

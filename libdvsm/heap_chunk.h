@@ -35,6 +35,7 @@ void dvsm_chunks_free(struct dvsm_hold *hold);
 void dvsm_chunk_open(struct dvsm_hold *hold);
 bool dvsm_chunk_close(struct dvsm_hold *hold, uint32_t chunk);
 size_t dvsm_chunks_discard(struct dvsm_hold *hold, size_t keep);
+uint64_t dvsm_map_valid(const struct dvsm_heap *heap, uint32_t word);
 uint64_t dvsm_map_bits(const struct dvsm_heap *heap, uint32_t word);
 
 /* heap_page.c */
@@ -43,6 +44,7 @@ bool dvsm_pages_take(struct dvsm_hold *hold, uint32_t nr, uint32_t node, uint32_
 void dvsm_pages_put(struct dvsm_hold *hold);
 
 /* heap_backing.c */
+bool dvsm_backing_grow(const struct dvsm_heap *heap, uint32_t first, uint32_t end);
 int dvsm_backing_discard(const struct dvsm_heap *heap, uint64_t offset, uint64_t length);
 void dvsm_backing_bind(const struct dvsm_heap *heap, uint64_t offset, uint64_t length,
 		       uint32_t node);

@@ -14,15 +14,20 @@ static __thread struct dvsm_rseq dvsm_rseq_none __attribute__((tls_model("initia
 	.cpu_id = (uint32_t)-1,
 };
 
-/* A size of 0 means that the registration was refused or switched off; the area is not to be looked at then. */
-void dvsm_rseq_init(void)
+/* An area in which every thread is on no CPU. */
+long dvsm_rseq_nowhere(void)
 {
 	uintptr_t thread;
 
-	if (&__rseq_offset && &__rseq_size && __rseq_size) {
+	asm("movq %%fs:0, %0" : "=r" (thread));
+	return (long)((uintptr_t)&dvsm_rseq_none - thread);
+}
+
+/* A size of 0 means that the registration was refused or switched off; the area is not to be looked at then. */
+void dvsm_rseq_init(void)
+{
+	if (&__rseq_offset && &__rseq_size && __rseq_size)
 		dvsm_rseq_offset = __rseq_offset;
-	} else {
-		asm("movq %%fs:0, %0" : "=r" (thread));
-		dvsm_rseq_offset = (long)((uintptr_t)&dvsm_rseq_none - thread);
-	}
+	else
+		dvsm_rseq_offset = dvsm_rseq_nowhere();
 }

@@ -24,9 +24,10 @@ struct dvsm_rseq {
 	uint64_t rseq_cs;
 };
 
-/* Offset of the thread's area from the thread pointer. */
+/* Offset of the thread's area from the thread pointer; a heap's fast.area is that, or nowhere. */
 extern long dvsm_rseq_offset __attribute__((visibility("hidden")));
 void dvsm_rseq_init(void);
+long dvsm_rseq_nowhere(void);
 
 #if defined(__x86_64__)
 

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* Heaps: making them, finding them, leaving them. */
+/* Heaps: making them, and the default one. */
+#include <fcntl.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -9,6 +12,7 @@
 #include "heap_class.h"
 #include "heap_cpu.h"
 #include "heap_lane.h"
+#include "heap_lock.h"
 
 struct dvsm_heap dvsm_default_heap;
 uint32_t dvsm_default_flags;
@@ -23,7 +27,7 @@ static uint64_t dvsm_layout_add(uint64_t *end, uint64_t size, uint64_t align)
 }
 
 /* Everything that only depends on the size and the machine. Tables for all chunks, metadata's own included. */
-static void dvsm_layout(struct dvsm_heap_header *header)
+void dvsm_layout(struct dvsm_heap_header *header)
 {
 	uint64_t nr_chunks = header->size >> DVSM_HEAP_CHUNK_SHIFT;
 	uint64_t nr_words = (nr_chunks + 63) / 64 + 1;
@@ -37,19 +41,31 @@ static void dvsm_layout(struct dvsm_heap_header *header)
 	header->hints = dvsm_layout_add(&end, nr_words * DVSM_HINTS * sizeof(uint64_t), 64);
 	header->chunks = dvsm_layout_add(&end, nr_chunks * sizeof(struct dvsm_heap_chunk), 64);
 	header->classes = dvsm_layout_add(&end, nr_pages, 64);
-	header->slabs = dvsm_layout_add(&end, nr_pages * sizeof(struct dvsm_slab), 4096);
 	header->cpus = dvsm_layout_add(&end, (uint64_t)(header->nr_cpus + DVSM_CPU_GUARDS)
 					     << DVSM_CPU_SHIFT, 4096);
 	header->cpus += (uint64_t)DVSM_CPU_GUARDS << DVSM_CPU_SHIFT;
+	/* Of these two, the greater part by far, a heap that grows maps what it needs. */
+	header->slabs = dvsm_layout_add(&end, nr_pages * sizeof(struct dvsm_slab), 4096);
 	header->words = dvsm_layout_add(&end, nr_pages * DVSM_SLAB_WORDS * sizeof(struct dvsm_word),
 					4096);
 	header->first_chunk = (uint32_t)((end + DVSM_HEAP_CHUNK_SIZE - 1) >> DVSM_HEAP_CHUNK_SHIFT);
 	header->end_chunk = (uint32_t)nr_chunks;
+	if (header->grow) {
+		header->first_chunk = (uint32_t)dvsm_align_up(header->first_chunk, header->grow);
+		header->end_chunk = (uint32_t)dvsm_align_down(nr_chunks, header->grow);
+	}
+	header->mapped_chunk = header->grow ? header->first_chunk : header->end_chunk;
 	header->high_chunk = header->first_chunk;
 }
 
-static int dvsm_heap_view(struct dvsm_heap *heap, struct dvsm_heap_header *header,
-			  struct dvsm_region *region)
+void dvsm_heap_unview(const struct dvsm_heap *heap)
+{
+	if (heap->fast.classes != heap->classes)
+		munmap((void *)heap->fast.classes, heap->size >> DVSM_HEAP_PAGE_SHIFT);
+}
+
+int dvsm_heap_view(struct dvsm_heap *heap, struct dvsm_heap_header *header,
+		   struct dvsm_region *region)
 {
 	uintptr_t base = (uintptr_t)header;
 	uint32_t size;
@@ -92,22 +108,54 @@ static int dvsm_heap_view(struct dvsm_heap *heap, struct dvsm_heap_header *heade
 	return 0;
 }
 
-/*
- * Every CPU that this machine can ever have, holes included: the fast paths do not ask. The file says
- * "0-3" or "0,2-7"; the last number is the highest.
- */
-static uint32_t dvsm_heap_nr_cpus(void)
+/* The last number of a file's first line, however long that is; -1 where there is none. */
+static int dvsm_last_number(const char *path)
 {
+	int fd = open(path, O_RDONLY | O_CLOEXEC), number = -1;
+	bool digit = false, end = fd < 0;
 	char text[256];
-	ssize_t length = dvsm_file_read("/sys/devices/system/cpu/possible", text, sizeof(text));
-	long nr_cpus = sysconf(_SC_NPROCESSORS_CONF), last = 0;
-	ssize_t i;
+	ssize_t length, i;
 
-	for (i = 0; i < length && text[i] != '\n'; i++)
-		last = text[i] >= '0' && text[i] <= '9' ? last * 10 + text[i] - '0' : 0;
-	if (length > 0 && last + 1 > nr_cpus)
-		nr_cpus = last + 1;
-	return nr_cpus < 1 ? 1 : (uint32_t)nr_cpus;
+	while (!end && (length = read(fd, text, sizeof(text))) > 0) {
+		for (i = 0; i < length && !end; i++) {
+			end = text[i] == '\n';
+			if (text[i] < '0' || text[i] > '9') {
+				digit = false;
+				continue;
+			}
+			if (!digit)
+				number = 0;
+			digit = true;
+			if (number <= (int)DVSM_HEAP_CPUS_MAX)
+				number = number * 10 + text[i] - '0';
+		}
+	}
+	if (fd >= 0)
+		close(fd);
+	return number;
+}
+
+/**
+ * dvsm_heap_nr_cpus - every CPU that this machine can ever have, holes included.
+ * @known: receives whether it is so many, rather than so many at most
+ *
+ * The fast paths do not ask. One file says "0-3" or "0,2-7", another one begins with a column for each
+ * of them. Where neither can be read (chroot, sandbox), the length of the kernel's CPU masks is
+ * certainly enough.
+ */
+uint32_t dvsm_heap_nr_cpus(bool *known)
+{
+	unsigned long mask[DVSM_HEAP_CPUS_MAX / 8 / sizeof(long)];
+	int last = dvsm_last_number("/sys/devices/system/cpu/possible");
+	long bytes;
+
+	if (last < 0)
+		last = dvsm_last_number("/proc/softirqs");
+	*known = last >= 0;
+	if (last >= 0)
+		return (uint32_t)last + 1;
+	bytes = syscall(SYS_sched_getaffinity, 0, sizeof(mask), mask);
+	return bytes > 0 ? (uint32_t)bytes * 8 : DVSM_HEAP_CPUS_MAX;
 }
 
 static uint32_t dvsm_heap_nr_nodes(uint32_t flags)
@@ -119,14 +167,16 @@ static uint32_t dvsm_heap_nr_nodes(uint32_t flags)
 	return !nr_nodes ? 1 : nr_nodes > DVSM_HEAP_NODES_MAX ? DVSM_HEAP_NODES_MAX : nr_nodes;
 }
 
-static int dvsm_heap_format(struct dvsm_heap *heap, struct dvsm_heap_header *header, uint64_t size,
-			    struct dvsm_region *region, const struct dvsm_heap_options *options)
+/* What a heap of that size is like here. */
+static int dvsm_heap_plan(struct dvsm_heap_header *header, uint64_t size, bool is_copied,
+			  const struct dvsm_heap_options *options)
 {
 	uint32_t per_cpu;
-	int error;
+	bool known;
 
+	memset(header, 0, sizeof(*header));
 	header->version = DVSM_HEAP_VERSION;
-	header->nr_cpus = dvsm_heap_nr_cpus();
+	header->nr_cpus = dvsm_heap_nr_cpus(&known);
 	if (header->nr_cpus > DVSM_HEAP_CPUS_MAX)
 		return -EOPNOTSUPP;
 	per_cpu = (63 + header->nr_cpus) / header->nr_cpus;
@@ -136,15 +186,26 @@ static int dvsm_heap_format(struct dvsm_heap *heap, struct dvsm_heap_header *hea
 		per_cpu--;
 	header->nr_lanes = per_cpu * header->nr_cpus;
 	header->nr_nodes = dvsm_heap_nr_nodes(options->flags);
-	header->base = (uintptr_t)header;
 	header->size = size;
 	header->flags = options->flags;
+	if ((options->flags & DVSM_HEAP_F_PRIVATE) && !is_copied && !options->address)
+		header->grow = DVSM_BACKING_GROW;
 	header->retain = options->retain_none ? 0 : options->retain ? options->retain : 32UL << 20;
 	dvsm_layout(header);
 	/* Tables for all those CPUs, and nothing left for blocks? */
 	if (header->first_chunk + 2 > header->end_chunk)
 		return -EINVAL;
 	dvsm_classes_init(header->class);
+	return 0;
+}
+
+static int dvsm_heap_format(struct dvsm_heap *heap, struct dvsm_heap_header *header,
+			    const struct dvsm_heap_header *plan, struct dvsm_region *region)
+{
+	int error;
+
+	memcpy(header, plan, sizeof(*plan));
+	header->base = (uintptr_t)header;
 	error = dvsm_heap_view(heap, header, region);
 	if (error)
 		return error;
@@ -155,7 +216,7 @@ static int dvsm_heap_format(struct dvsm_heap *heap, struct dvsm_heap_header *hea
 	return 0;
 }
 
-static int dvsm_options_check(const struct dvsm_heap_options *options)
+int dvsm_heap_options_check(const struct dvsm_heap_options *options)
 {
 	const unsigned char *tail = (const unsigned char *)options;
 	size_t at;
@@ -176,9 +237,14 @@ static int dvsm_options_check(const struct dvsm_heap_options *options)
 	return 0;
 }
 
-/* Copies of private memory: whoever held a lane of it at the fork is not in the child. */
+/*
+ * Private heaps, for fork(). Under the lock the list changes by one store at a time, so a child finds
+ * it whole, even if the lock's holder is not in it.
+ */
 static struct dvsm_heap *dvsm_private_heaps;
+static _Atomic uint32_t dvsm_private_lock;
 
+/* Copies of private memory: whoever held a lane of it at the fork is not in the child. */
 static void dvsm_heap_forked(void)
 {
 	struct dvsm_heap *heap;
@@ -187,21 +253,72 @@ static void dvsm_heap_forked(void)
 		dvsm_lanes_recover(heap, true);
 }
 
+static void dvsm_heap_watch_begin(void)
+{
+	pthread_atfork(NULL, NULL, dvsm_heap_forked);
+}
+
 static void dvsm_heap_watch_fork(struct dvsm_heap *heap)
 {
-	static _Atomic int registered;
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 	if (!(heap->flags & DVSM_HEAP_F_PRIVATE))
 		return;
-	heap->next = __atomic_load_n(&dvsm_private_heaps, __ATOMIC_RELAXED);
-	while (!__atomic_compare_exchange_n(&dvsm_private_heaps, &heap->next, heap, false,
-					    __ATOMIC_RELEASE, __ATOMIC_RELAXED))
-		;
-	if (!atomic_exchange(&registered, 1))
-		pthread_atfork(NULL, NULL, dvsm_heap_forked);
+	/* It may allocate. */
+	pthread_once(&once, dvsm_heap_watch_begin);
+	dvsm_lock(&dvsm_private_lock);
+	heap->next = dvsm_private_heaps;
+	__atomic_store_n(&dvsm_private_heaps, heap, __ATOMIC_RELEASE);
+	dvsm_unlock(&dvsm_private_lock);
 }
 
-/* One try: region and mapping of that size. */
+/* The heap's address space, or what it needs of it to begin with. */
+static void *dvsm_heap_place(const struct dvsm_region *region, struct dvsm_heap_header *plan,
+			     const struct dvsm_heap_options *options)
+{
+	struct timespec now;
+	void *address;
+
+	if (options->address)
+		return dvsm_backing_map(region, plan->size, options->address);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	address = dvsm_backing_map_slot(region, plan->grow ? plan->slabs : plan->size,
+					(unsigned int)(now.tv_nsec / 64 + getpid()));
+	if (address || (errno != EEXIST && errno != ENOMEM))
+		return address;
+	/* Wherever the kernel likes; it would soon put something else where the heap wants to grow. */
+	if (plan->grow) {
+		plan->grow = 0;
+		dvsm_layout(plan);
+	}
+	return dvsm_backing_map_anywhere(region, plan->size);
+}
+
+/* fork() needs it no more. */
+void dvsm_heap_forget(const struct dvsm_heap *heap)
+{
+	struct dvsm_heap **at;
+
+	if (!(heap->flags & DVSM_HEAP_F_PRIVATE))
+		return;
+	dvsm_lock(&dvsm_private_lock);
+	for (at = &dvsm_private_heaps; *at; at = &(*at)->next) {
+		if (*at == heap) {
+			__atomic_store_n(at, heap->next, __ATOMIC_RELEASE);
+			break;
+		}
+	}
+	dvsm_unlock(&dvsm_private_lock);
+}
+
+/* A private heap that shall lie on the device: in a region that fork() copies. */
+static bool dvsm_heap_wants_copies(const struct dvsm_heap_options *options)
+{
+	return (options->flags & DVSM_HEAP_F_PRIVATE) &&
+	       dvsm_backend_wished(options->backend) == DVSM_BACKEND_DEVICE;
+}
+
+/* One try: region and mapping of that size. A private heap keeps no descriptor. */
 static int dvsm_heap_try(struct dvsm_heap *heap, struct dvsm_region *region, uint64_t size,
 			 const struct dvsm_heap_options *options)
 {
@@ -210,41 +327,66 @@ static int dvsm_heap_try(struct dvsm_heap *heap, struct dvsm_region *region, uin
 		.backend = options->backend,
 		.label = "heap",
 	};
-	bool given = region;
-	struct timespec now;
+	bool given = region, is_private = options->flags & DVSM_HEAP_F_PRIVATE;
+	struct dvsm_heap_header plan;
 	void *address;
 	int error;
 
-	if (!given && !(options->flags & DVSM_HEAP_F_PRIVATE)) {
+	if (heap->is_copied)
+		wish.flags = DVSM_REGION_F_FORK_COPY;
+	error = dvsm_heap_plan(&plan, size, heap->is_copied, options);
+	if (error)
+		return error;
+	if (!given && (!is_private || heap->is_copied)) {
 		region = dvsm_region_create(size, &wish);
 		if (!region)
 			return -errno;
 	}
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	if (options->address)
-		address = dvsm_backing_map(region, size, options->address);
-	else
-		address = dvsm_backing_map_anywhere(region, size,
-						    (unsigned int)(now.tv_nsec / 64 + getpid()));
+	address = dvsm_heap_place(region, &plan, options);
 	if (!address) {
 		error = -errno;
 		if (!given)
 			dvsm_region_destroy(region);
 		return error;
 	}
-	error = dvsm_heap_format(heap, address, size, region, options);
+	if (heap->is_copied) {
+		dvsm_region_destroy(region);
+		region = NULL;
+	}
+	error = dvsm_heap_format(heap, address, &plan, region);
 	if (!error)
 		return 0;
-	munmap(address, size);
+	munmap(address, plan.grow ? plan.slabs : size);
 	if (!given)
 		dvsm_region_destroy(region);
 	return error;
 }
 
-/* @heap: zeroes. @region: NULL to make one, or none at all for a private heap. */
-int dvsm_heap_init(struct dvsm_heap *heap, struct dvsm_region *region,
-		   const struct dvsm_heap_options *options)
+/*
+ * As large as the limit on address space lets a heap become. One that grows counts by what it has mapped, any other one as
+ * a whole: half of the limit is for it, the rest for the program's other mappings.
+ */
+uint64_t dvsm_heap_reserve(bool grows)
 {
+	uint64_t reserve = DVSM_HEAP_SIZE_MAX;
+	struct rlimit limit;
+
+	if (!getrlimit(RLIMIT_AS, &limit)) {
+		if (grows)
+			reserve = limit.rlim_max;
+		else
+			reserve = limit.rlim_cur / 2;
+	}
+	if (reserve > DVSM_HEAP_SIZE_MAX)
+		return DVSM_HEAP_SIZE_MAX;
+	reserve = dvsm_align_up(reserve, DVSM_HEAP_CHUNK_SIZE);
+	return reserve < DVSM_HEAP_SIZE_MIN ? DVSM_HEAP_SIZE_MIN : reserve;
+}
+
+static int dvsm_heap_try_sizes(struct dvsm_heap *heap, struct dvsm_region *region,
+			       const struct dvsm_heap_options *options)
+{
+	bool grows = (options->flags & DVSM_HEAP_F_PRIVATE) && !heap->is_copied;
 	uint64_t size = options->reserve;
 	int error;
 
@@ -254,15 +396,32 @@ int dvsm_heap_init(struct dvsm_heap *heap, struct dvsm_region *region,
 		size = dvsm_align_down(size, DVSM_HEAP_CHUNK_SIZE);
 		error = dvsm_heap_try(heap, region, size, options);
 	} else {
-		/* As much as the limits on address space allow. */
-		for (size = DVSM_HEAP_SIZE_MAX, error = -ENOMEM;
-		     error && size >= 16 * DVSM_HEAP_SIZE_MIN; size /= 4)
+		/* There are more limits than that one. */
+		for (size = dvsm_heap_reserve(grows), error = -ENOMEM;
+		     error && size >= DVSM_HEAP_SIZE_MIN;
+		     size = dvsm_align_down(size / 2, DVSM_HEAP_CHUNK_SIZE))
 			error = dvsm_heap_try(heap, region, size, options);
 	}
 	return error;
 }
 
-static struct dvsm_heap *dvsm_heap_handle(void)
+/* @heap: zeroes. @region: NULL to make one, or none at all for a private heap. */
+int dvsm_heap_init(struct dvsm_heap *heap, struct dvsm_region *region,
+		   const struct dvsm_heap_options *options)
+{
+	int error;
+
+	heap->is_copied = dvsm_heap_wants_copies(options);
+	error = dvsm_heap_try_sizes(heap, region, options);
+	/* It was the environment's wish; plain private memory is what every machine has. */
+	if (error && heap->is_copied && !options->backend) {
+		heap->is_copied = false;
+		error = dvsm_heap_try_sizes(heap, region, options);
+	}
+	return error;
+}
+
+struct dvsm_heap *dvsm_heap_handle(void)
 {
 	void *page = mmap(NULL, DVSM_PAGE_SIZE, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -279,7 +438,7 @@ static struct dvsm_heap *dvsm_heap_new(struct dvsm_region *region,
 
 	if (!options)
 		options = &defaults;
-	error = dvsm_options_check(options);
+	error = dvsm_heap_options_check(options);
 	if (!error && region && (options->backend || options->reserve ||
 				 (options->flags & DVSM_HEAP_F_PRIVATE) ||
 				 dvsm_region_length(region) < DVSM_HEAP_SIZE_MIN ||
@@ -310,105 +469,6 @@ struct dvsm_heap *dvsm_heap_create_on(struct dvsm_region *region,
 	if (!region)
 		return dvsm_fail_null(EINVAL);
 	return dvsm_heap_new(region, options);
-}
-
-/* Do the tables lie where this library would put them? Then nothing that it finds can lead it astray. */
-static bool dvsm_header_is_sane(const struct dvsm_heap_header *header, uint64_t length)
-{
-	struct dvsm_heap_header layout = {
-		.size = header->size, .nr_lanes = header->nr_lanes, .nr_cpus = header->nr_cpus,
-	};
-	struct dvsm_class class[DVSM_CLASSES] = { 0 };
-
-	if (atomic_load(&header->magic) != DVSM_HEAP_MAGIC ||
-	    header->version != DVSM_HEAP_VERSION || header->size > length ||
-	    header->size < DVSM_HEAP_SIZE_MIN || header->size % DVSM_HEAP_CHUNK_SIZE ||
-	    header->base % DVSM_HEAP_CHUNK_SIZE || !header->nr_cpus ||
-	    header->nr_cpus > DVSM_HEAP_CPUS_MAX || !header->nr_lanes ||
-	    header->nr_lanes > DVSM_LANES_MAX || !header->nr_nodes ||
-	    header->nr_nodes > DVSM_HEAP_NODES_MAX)
-		return false;
-	dvsm_layout(&layout);
-	dvsm_classes_init(class);
-	return !memcmp(&layout.lanes, &header->lanes,
-		       offsetof(struct dvsm_heap_header, class) -
-		       offsetof(struct dvsm_heap_header, lanes)) &&
-	       layout.first_chunk == header->first_chunk &&
-	       !memcmp(class, header->class, sizeof(class));
-}
-
-struct dvsm_heap *dvsm_heap_attach(int fd)
-{
-	struct dvsm_heap_header *header;
-	struct dvsm_region *region;
-	struct dvsm_heap *heap;
-	uint64_t size;
-	void *address;
-	int error = EINVAL;
-
-	region = dvsm_region_open(fd, NULL);
-	if (!region)
-		return NULL;
-	heap = dvsm_heap_handle();
-	header = heap ? dvsm_region_map(region, 0, DVSM_HEAP_CHUNK_SIZE, PROT_READ, NULL) : NULL;
-	if (!header) {
-		error = errno;
-		goto fail;
-	}
-	if (dvsm_header_is_sane(header, dvsm_region_length(region)) &&
-	    header->nr_cpus >= dvsm_heap_nr_cpus()) {
-		address = (void *)(uintptr_t)header->base;
-		size = header->size;
-		dvsm_region_unmap(header, DVSM_HEAP_CHUNK_SIZE);
-		header = dvsm_backing_map(region, size, address);
-		if (header) {
-			error = -dvsm_heap_view(heap, header, region);
-			dvsm_backing_advise(heap);
-			atomic_store(&heap->ready, !error);
-			if (!error)
-				return heap;
-			munmap(address, size);
-		} else {
-			error = errno;
-		}
-	} else {
-		dvsm_region_unmap(header, DVSM_HEAP_CHUNK_SIZE);
-	}
-fail:
-	if (heap)
-		munmap(heap, DVSM_PAGE_SIZE);
-	/* The descriptor stays the caller's, so the handle must not close it. */
-	dvsm_handle_destroy(region);
-	return dvsm_fail_null(error);
-}
-
-void dvsm_heap_detach(struct dvsm_heap *heap)
-{
-	struct dvsm_heap **at;
-
-	if (!heap || heap == &dvsm_default_heap)
-		return;
-	for (at = &dvsm_private_heaps; *at; at = &(*at)->next) {
-		if (*at == heap) {
-			*at = heap->next;
-			break;
-		}
-	}
-	if (heap->fast.classes != heap->classes)
-		munmap((void *)heap->fast.classes, heap->size >> DVSM_HEAP_PAGE_SHIFT);
-	munmap((void *)heap->base, heap->size);
-	if (heap->region)
-		dvsm_region_destroy(heap->region);
-	munmap(heap, DVSM_PAGE_SIZE);
-}
-
-void dvsm_heap_destroy(struct dvsm_heap *heap)
-{
-	if (!heap || heap == &dvsm_default_heap)
-		return;
-	if (heap->region)
-		dvsm_region_discard(heap->region, 0, 0, NULL);
-	dvsm_heap_detach(heap);
 }
 
 /* 0: none; 1: made; else the process that is making it. A child that was forked meanwhile makes its own. */

@@ -34,18 +34,16 @@ void *dvsm_realloc(void *address, size_t size)
 
 void *dvsm_reallocarray(void *address, size_t nr, size_t size)
 {
-	size_t total;
+	struct dvsm_heap *heap = dvsm_heap_default();
 
-	if (__builtin_mul_overflow(nr, size, &total))
-		return dvsm_fail_null(ENOMEM);
-	return dvsm_realloc(address, total);
+	return heap ? dvsm_heap_reallocarray(heap, address, nr, size) : dvsm_fail_null(ENOMEM);
 }
 
 void *dvsm_memalign(size_t alignment, size_t size)
 {
 	struct dvsm_heap *heap = dvsm_heap_default();
 
-	return heap ? dvsm_heap_aligned_alloc(heap, alignment, size) : dvsm_fail_null(ENOMEM);
+	return heap ? dvsm_heap_memalign(heap, alignment, size) : dvsm_fail_null(ENOMEM);
 }
 
 void *dvsm_aligned_alloc(size_t alignment, size_t size)
@@ -56,16 +54,10 @@ void *dvsm_aligned_alloc(size_t alignment, size_t size)
 int dvsm_posix_memalign(void **address, size_t alignment, size_t size)
 {
 	int error = errno;
-	void *block;
+	struct dvsm_heap *heap = dvsm_heap_default();
 
-	if (alignment % sizeof(void *) || !alignment || (alignment & (alignment - 1)))
-		return EINVAL;
-	block = dvsm_memalign(alignment, size);
 	errno = error;
-	if (!block)
-		return ENOMEM;
-	*address = block;
-	return 0;
+	return heap ? dvsm_heap_posix_memalign(heap, address, alignment, size) : ENOMEM;
 }
 
 size_t dvsm_malloc_usable_size(const void *address)

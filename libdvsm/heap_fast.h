@@ -23,7 +23,7 @@ dvsm_malloc_stack(const struct dvsm_heap *heap, size_t size, const char *stacks)
 {
 	void *block;
 
-	if (dvsm_likely(dvsm_cpu_pop(stacks, dvsm_rseq_offset, &block) == DVSM_CPU_DONE))
+	if (dvsm_likely(dvsm_cpu_pop(stacks, heap->fast.area, &block) == DVSM_CPU_DONE))
 		return block;
 	return dvsm_malloc_slow(size, heap);
 }
@@ -42,7 +42,7 @@ dvsm_free_fast(const struct dvsm_heap *heap, const void *address)
 
 	if (dvsm_likely(offset < heap->fast.size) &&
 	    dvsm_likely(dvsm_cpu_push(heap->fast.stack[heap->fast.classes[offset >> DVSM_HEAP_PAGE_SHIFT]],
-				      dvsm_rseq_offset, address) == DVSM_CPU_DONE))
+				      heap->fast.area, address) == DVSM_CPU_DONE))
 		return;
 	dvsm_free_slow(address, heap);
 }

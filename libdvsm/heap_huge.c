@@ -49,7 +49,7 @@ uint64_t dvsm_huge_take(const struct dvsm_heap *heap, size_t size, size_t alignm
 	if (align > 1 && heap->base & (alignment - 1))
 		return 0;
 	if (node < 0)
-		node = (int)dvsm_cpu_node(heap, dvsm_cpu_id(dvsm_rseq_offset));
+		node = (int)dvsm_cpu_node(heap, dvsm_cpu_id(heap->fast.area));
 	if (!dvsm_lane_acquire(heap, &hold))
 		return 0;
 	if (dvsm_chunks_take(&hold, nr ? nr : 1, align, (uint32_t)node, clean)) {
@@ -68,18 +68,25 @@ static bool dvsm_huge_is(const struct dvsm_heap *heap, uint64_t offset)
 	       heap->chunks[offset >> DVSM_HEAP_CHUNK_SHIFT].kind == DVSM_CHUNK_HUGE;
 }
 
+/* The block that begins there; the lane is idle before and after. */
+void dvsm_huge_put_held(struct dvsm_hold *hold, uint32_t chunk)
+{
+	hold->log->chunk = chunk;
+	hold->log->nr = hold->heap->chunks[chunk].nr_chunks;
+	dvsm_lane_begin(hold, DVSM_OP_FREE, 0);
+	dvsm_chunks_free(hold);
+}
+
 void dvsm_huge_put(const struct dvsm_heap *heap, uint64_t offset)
 {
 	struct dvsm_hold hold;
 
-	if (!dvsm_huge_is(heap, offset) || !dvsm_lane_acquire(heap, &hold)) {
+	if (!dvsm_huge_is(heap, offset)) {
 		dvsm_misuse(heap, DVSM_MISUSE_INVALID_POINTER, dvsm_heap_at(heap, offset));
 		return;
 	}
-	hold.log->chunk = (uint32_t)(offset >> DVSM_HEAP_CHUNK_SHIFT);
-	hold.log->nr = heap->chunks[hold.log->chunk].nr_chunks;
-	dvsm_lane_begin(&hold, DVSM_OP_FREE, 0);
-	dvsm_chunks_free(&hold);
+	dvsm_lane_wait(heap, &hold);
+	dvsm_huge_put_held(&hold, (uint32_t)(offset >> DVSM_HEAP_CHUNK_SHIFT));
 	dvsm_lane_release(&hold);
 }
 

@@ -7,8 +7,10 @@
  * descriptor for that. The locks lie in the heap's first chunk, which is never unmapped while the heap is in
  * use: the kernel may write to them until the holder is gone.
  */
+#include <linux/futex.h>
 #include <sched.h>
 #include <string.h>
+#include <time.h>
 
 #include "heap_cpu.h"
 #include "heap_lane.h"
@@ -23,6 +25,8 @@ void dvsm_lane_help(const struct dvsm_hold *hold, uint32_t number, uint64_t seq,
 	uint64_t state = atomic_load_explicit(&lane->state, memory_order_acquire);
 	uint64_t help;
 
+	hold->log->seen[number % DVSM_LOG_SEEN] = (uint64_t)number << DVSM_SEQ_BITS |
+						  dvsm_state_seq(state);
 	if (dvsm_state_op(state) == DVSM_OP_IDLE || ((dvsm_state_seq(state) ^ seq) & mask))
 		return;
 	seq = dvsm_state_seq(state);
@@ -87,17 +91,24 @@ bool dvsm_lane_done(const struct dvsm_hold *hold)
 	return dvsm_lane_helped(hold);
 }
 
-void dvsm_lanes_init(const struct dvsm_heap *heap)
+void dvsm_lane_lock_init(pthread_mutex_t *lock)
 {
 	pthread_mutexattr_t attributes;
-	uint32_t i;
 
 	pthread_mutexattr_init(&attributes);
 	pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
 	pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-	for (i = 0; i < heap->header->nr_lanes; i++)
-		pthread_mutex_init(&heap->lanes[i].lock, &attributes);
+	pthread_mutex_init(lock, &attributes);
 	pthread_mutexattr_destroy(&attributes);
+}
+
+void dvsm_lanes_init(const struct dvsm_heap *heap)
+{
+	uint32_t i;
+
+	for (i = 0; i < heap->header->nr_lanes; i++)
+		dvsm_lane_lock_init(&heap->lanes[i].lock);
+	dvsm_lane_lock_init(&heap->header->owners);
 }
 
 static void dvsm_lane_hold(const struct dvsm_heap *heap, uint32_t index, struct dvsm_hold *hold)
@@ -111,24 +122,51 @@ static void dvsm_lane_hold(const struct dvsm_heap *heap, uint32_t index, struct 
 	hold->owner = 0;
 }
 
-/* The lane is ours and its holder is dead: go on in its name. */
+/* The lane is ours and its holder is dead: go on in its name. A log that was damaged is let be, and what it held is lost. */
 static void dvsm_lane_inherit(struct dvsm_hold *hold)
 {
 	bool idle = dvsm_state_op(dvsm_lane_state(hold)) == DVSM_OP_IDLE;
 
-	hold->resumed = true;
-	dvsm_lane_resume(hold);
-	hold->resumed = false;
+	if (dvsm_log_is_sound(hold)) {
+		hold->resumed = true;
+		dvsm_lane_resume(hold);
+		hold->resumed = false;
+	} else {
+		hold->log->settle[0] = hold->log->settle[1] = 0;
+		dvsm_lane_idle(hold);
+		atomic_fetch_add(&hold->heap->header->nr_misuses, 1);
+		dvsm_debug("heap: a dead thread's log is damaged\n");
+	}
 	pthread_mutex_consistent(&hold->lane->lock);
 	atomic_fetch_add(&hold->heap->header->nr_deaths, 1);
 	if (!idle)
 		atomic_fetch_add(&hold->heap->header->nr_recovered, 1);
 }
 
+/*
+ * Whether a live thread has a lock. Who is killed while he tries it could be taken for its holder, if both have the same
+ * number, each in a PID namespace of its own: so what is held is not even tried.
+ */
+static bool dvsm_lock_is_held(const pthread_mutex_t *lock)
+{
+#ifdef __GLIBC__
+	int word = __atomic_load_n(&lock->__data.__lock, __ATOMIC_RELAXED);
+
+	return word && !(word & FUTEX_OWNER_DIED);
+#else
+	(void)lock;
+	return false;
+#endif
+}
+
 static bool dvsm_lane_try(const struct dvsm_heap *heap, uint32_t index, struct dvsm_hold *hold)
 {
-	int error = pthread_mutex_trylock(&heap->lanes[index].lock);
+	pthread_mutex_t *lock = &heap->lanes[index].lock;
+	int error;
 
+	if (dvsm_lock_is_held(lock))
+		return false;
+	error = pthread_mutex_trylock(lock);
 	if (error && error != EOWNERDEAD)
 		return false;
 	dvsm_lane_hold(heap, index, hold);
@@ -150,25 +188,16 @@ static void dvsm_lane_look(const struct dvsm_heap *heap, uint32_t index)
 /* Lane of the thread's last visit. A hint, so that lanes, like stacks, stay with their CPU. */
 static __thread uint32_t dvsm_lane_last __attribute__((tls_model("initial-exec")));
 
-/**
- * dvsm_lane_acquire - a lane to work in.
- *
- * With every lane taken, by more threads than there are lanes, all of them in the middle of a step, it gives
- * the CPU away and tries again; dead ones among them are free again at once.
- *
- * Return: true; false when so many live holders make no progress that the call is better refused.
- */
-bool dvsm_lane_acquire(const struct dvsm_heap *heap, struct dvsm_hold *hold)
+/* Every lane is tried so many times. */
+static bool dvsm_lane_rounds(const struct dvsm_heap *heap, struct dvsm_hold *hold,
+			     uint32_t nr_rounds)
 {
 	uint32_t nr_lanes = heap->header->nr_lanes;
-	uint32_t cpu = dvsm_cpu_id(dvsm_rseq_offset);
-	static __thread uint32_t visits __attribute__((tls_model("initial-exec")));
+	uint32_t cpu = dvsm_cpu_id(heap->fast.area);
 	uint32_t first, i, round;
 
-	if (++visits % 64 == 0)
-		dvsm_lane_look(heap, visits / 64 % nr_lanes);
 	first = cpu < heap->nr_cpus ? cpu : dvsm_lane_last;
-	for (round = 0; round < 10000; round++) {
+	for (round = 0; round < nr_rounds; round++) {
 		for (i = 0; i < nr_lanes; i++) {
 			if (dvsm_lane_try(heap, (first + i * heap->nr_cpus + (i * heap->nr_cpus) / nr_lanes) %
 					  nr_lanes, hold)) {
@@ -181,9 +210,65 @@ bool dvsm_lane_acquire(const struct dvsm_heap *heap, struct dvsm_hold *hold)
 	return false;
 }
 
+/**
+ * dvsm_lane_acquire - a lane to work in.
+ *
+ * With every lane taken, by more threads than there are lanes, all of them in the middle of a step, it gives
+ * the CPU away and tries again; dead ones among them are free again at once.
+ *
+ * Return: true; false when so many live holders make no progress that the call is better refused.
+ */
+bool dvsm_lane_acquire(const struct dvsm_heap *heap, struct dvsm_hold *hold)
+{
+	static __thread uint32_t visits __attribute__((tls_model("initial-exec")));
+
+	if (++visits % 64 == 0)
+		dvsm_lane_look(heap, visits / 64 % heap->header->nr_lanes);
+	return dvsm_lane_rounds(heap, hold, 10000);
+}
+
+/**
+ * dvsm_lane_wait - as above, however long it takes.
+ *
+ * For free(), which cannot refuse. Not under a lane: those who do that could wait for each other.
+ */
+void dvsm_lane_wait(const struct dvsm_heap *heap, struct dvsm_hold *hold)
+{
+	const struct timespec while_others_run = { .tv_nsec = 1000000 };
+
+	if (dvsm_lane_acquire(heap, hold))
+		return;
+	do
+		nanosleep(&while_others_run, NULL);
+	while (!dvsm_lane_rounds(heap, hold, 1));
+}
+
 void dvsm_lane_release(struct dvsm_hold *hold)
 {
 	pthread_mutex_unlock(&hold->lane->lock);
+}
+
+/* After a fork, of a copy: a lock that was free needs no new beginning. */
+static bool dvsm_lock_was_held(const pthread_mutex_t *lock)
+{
+#ifdef __GLIBC__
+	return lock->__data.__lock;
+#else
+	(void)lock;
+	return true;
+#endif
+}
+
+/* Whether who holds a lane may still be at a dead one's work: it is a lock's owner from when that is done. */
+static bool dvsm_lane_is_resumed(const struct dvsm_lane *lane)
+{
+#ifdef __GLIBC__
+	int holder = __atomic_load_n(&lane->lock.__data.__lock, __ATOMIC_SEQ_CST) & FUTEX_TID_MASK;
+
+	return holder != __atomic_load_n(&lane->lock.__data.__owner, __ATOMIC_SEQ_CST);
+#else
+	return dvsm_state_op(atomic_load(&lane->state)) != DVSM_OP_IDLE;
+#endif
 }
 
 /**
@@ -193,10 +278,14 @@ void dvsm_lane_release(struct dvsm_hold *hold)
 void dvsm_lanes_recover(const struct dvsm_heap *heap, bool all_dead)
 {
 	struct dvsm_hold hold;
+	bool held;
 	uint32_t i;
 
 	if (all_dead) {
+		held = dvsm_lock_was_held(&heap->header->owners);
+		/* Most children come from a quiet heap: what they do not write to, the kernel need not copy. */
 		for (i = 0; i < heap->header->nr_lanes; i++) {
+			held |= dvsm_lock_was_held(&heap->lanes[i].lock);
 			dvsm_lane_hold(heap, i, &hold);
 			if (dvsm_state_op(dvsm_lane_state(&hold)) == DVSM_OP_IDLE &&
 			    !hold.log->settle[0] && !hold.log->settle[1])
@@ -204,10 +293,84 @@ void dvsm_lanes_recover(const struct dvsm_heap *heap, bool all_dead)
 			hold.resumed = true;
 			dvsm_lane_resume(&hold);
 		}
-		dvsm_lanes_init(heap);
+		if (held)
+			dvsm_lanes_init(heap);
 		return;
 	}
 	for (i = 0; i < heap->header->nr_lanes; i++)
 		if (dvsm_lane_try(heap, i, &hold))
 			dvsm_lane_release(&hold);
+}
+
+/* Milliseconds that something which takes microseconds may take before it is called stopped; tests have less of them. */
+unsigned int dvsm_heap_patience = 2000;
+
+/* For the next try of somebody's lock. False: that was enough. */
+static bool dvsm_lane_pause(unsigned int round)
+{
+	const struct timespec while_others_run = { .tv_nsec = 1000000 };
+
+	if (round < 100)
+		sched_yield();
+	else
+		nanosleep(&while_others_run, NULL);
+	return round < 100 + dvsm_heap_patience;
+}
+
+/* Nobody is at work there for a dead one. False: somebody is, and makes no progress. */
+static bool dvsm_lane_finish(const struct dvsm_heap *heap, uint32_t index)
+{
+	struct dvsm_hold hold;
+	unsigned int round;
+
+	for (round = 0; !dvsm_lane_try(heap, index, &hold); round++) {
+		if (!dvsm_lane_is_resumed(&heap->lanes[index]))
+			return true;
+		if (!dvsm_lane_pause(round))
+			return false;
+	}
+	dvsm_lane_release(&hold);
+	return true;
+}
+
+/**
+ * dvsm_lanes_finish - as dvsm_lanes_recover(), and wait for those who are at it already.
+ *
+ * Return: false when one of these makes no progress.
+ */
+bool dvsm_lanes_finish(const struct dvsm_heap *heap)
+{
+	uint32_t i;
+
+	for (i = 0; i < heap->header->nr_lanes; i++)
+		if (!dvsm_lane_finish(heap, i))
+			return false;
+	return true;
+}
+
+/**
+ * dvsm_owners_lock - be the only one who frees owners' blocks.
+ *
+ * Who dies with it has freed some of them, and each of those whole. Return: false when its holder makes no progress.
+ */
+bool dvsm_owners_lock(const struct dvsm_heap *heap)
+{
+	pthread_mutex_t *lock = &heap->header->owners;
+	unsigned int round;
+	int error;
+
+	for (round = 0; ; round++) {
+		error = dvsm_lock_is_held(lock) ? EBUSY : pthread_mutex_trylock(lock);
+		if (error == EOWNERDEAD)
+			pthread_mutex_consistent(lock);
+		if (!error || error == EOWNERDEAD)
+			return true;
+		if (!dvsm_lane_pause(round))
+			return false;
+	}
+}
+
+void dvsm_owners_unlock(const struct dvsm_heap *heap)
+{
+	pthread_mutex_unlock(&heap->header->owners);
 }

@@ -50,10 +50,15 @@ static inline uint64_t dvsm_lane_tag(const struct dvsm_hold *hold)
 	return (uint64_t)hold->number << DVSM_SEQ_BITS | dvsm_state_seq(dvsm_lane_state(hold));
 }
 
-/* The tag that the lane's step leaves in a stack's head. Not 0: numbers begin at 1. */
+/* The tag that a lane's step leaves in a stack's head. Not 0: numbers begin at 1. */
+static inline uint32_t dvsm_stack_tag_of(const struct dvsm_hold *hold, uint64_t seq)
+{
+	return hold->number << 20 | (uint32_t)(seq & 0xfffff);
+}
+
 static inline uint32_t dvsm_lane_stack_tag(const struct dvsm_hold *hold)
 {
-	return hold->number << 20 | (uint32_t)(dvsm_lane_state(hold) & 0xfffff);
+	return dvsm_stack_tag_of(hold, dvsm_lane_state(hold));
 }
 
 /*
@@ -90,18 +95,37 @@ void dvsm_lane_help(const struct dvsm_hold *hold, uint32_t number, uint64_t seq,
 bool dvsm_lane_helped(const struct dvsm_hold *hold);
 bool dvsm_lane_done(const struct dvsm_hold *hold);
 bool dvsm_lane_acquire(const struct dvsm_heap *heap, struct dvsm_hold *hold);
+void dvsm_lane_wait(const struct dvsm_heap *heap, struct dvsm_hold *hold);
 void dvsm_lane_release(struct dvsm_hold *hold);
+void dvsm_lane_lock_init(pthread_mutex_t *lock);
 void dvsm_lanes_init(const struct dvsm_heap *heap);
 void dvsm_lanes_recover(const struct dvsm_heap *heap, bool all_dead);
+bool dvsm_lanes_finish(const struct dvsm_heap *heap);
+bool dvsm_owners_lock(const struct dvsm_heap *heap);
+void dvsm_owners_unlock(const struct dvsm_heap *heap);
+extern unsigned int dvsm_heap_patience __attribute__((visibility("hidden")));
 
 /* heap_resume.c */
 void dvsm_lane_resume(struct dvsm_hold *hold);
+
+/* heap_sound.c */
+bool dvsm_heap_is_sound(const struct dvsm_heap *heap);
+bool dvsm_log_is_sound(const struct dvsm_hold *hold);
+
+/* A lane that was seen in a later step needs no help with this one; its line, which it writes often, stays where it is. */
+static inline bool dvsm_lane_left(const struct dvsm_hold *hold, uint32_t number, uint64_t tag)
+{
+	uint64_t seen = hold->log->seen[number % DVSM_LOG_SEEN];
+
+	return seen >> DVSM_SEQ_BITS == number &&
+	       ((seen - tag) & DVSM_SEQ_MASK) - 1 < DVSM_SEQ_MASK / 2;
+}
 
 static inline void dvsm_word_help(const struct dvsm_hold *hold, uint64_t tag)
 {
 	uint32_t number = (uint32_t)(tag >> DVSM_SEQ_BITS);
 
-	if (number && number != hold->number)
+	if (number && number != hold->number && !dvsm_lane_left(hold, number, tag))
 		dvsm_lane_help(hold, number, tag & DVSM_SEQ_MASK, DVSM_SEQ_MASK);
 }
 
@@ -113,11 +137,15 @@ static inline void dvsm_word_prefetch(const struct dvsm_word *word)
 
 static inline struct dvsm_word dvsm_word_read(const struct dvsm_word *word)
 {
-	/* Not one read: who exchanges afterwards compares both halves. */
-	return (struct dvsm_word){
-		.bits = __atomic_load_n(&word->bits, __ATOMIC_ACQUIRE),
-		.tag = __atomic_load_n(&word->tag, __ATOMIC_ACQUIRE),
-	};
+	struct dvsm_word value;
+
+	/*
+	 * Not one read: who exchanges afterwards compares both halves. The tag first: bits from before a word's
+	 * first change may mean something else after it (heap_chunk.c).
+	 */
+	value.tag = __atomic_load_n(&word->tag, __ATOMIC_ACQUIRE);
+	value.bits = __atomic_load_n(&word->bits, __ATOMIC_ACQUIRE);
+	return value;
 }
 
 /* On failure @old receives what is there. */

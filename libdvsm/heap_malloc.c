@@ -18,7 +18,7 @@ static void *dvsm_retry_pop(const struct dvsm_heap *heap, uint32_t class)
 	int try;
 
 	for (try = 0; try < DVSM_POP_TRIES; try++) {
-		switch (dvsm_cpu_pop(heap->fast.stack[class], dvsm_rseq_offset, &block)) {
+		switch (dvsm_cpu_pop(heap->fast.stack[class], heap->fast.area, &block)) {
 		case DVSM_CPU_DONE:
 			return block;
 		case DVSM_CPU_ABORTED:
@@ -100,7 +100,7 @@ void *dvsm_heap_malloc(struct dvsm_heap *heap, size_t size)
 /* Whether a block is another node's is asked of the CPU that runs now; a wrong guess only costs a detour. */
 static uint32_t dvsm_free_stack(const struct dvsm_heap *heap, uint64_t offset, uint32_t class)
 {
-	uint32_t cpu = dvsm_cpu_id(dvsm_rseq_offset);
+	uint32_t cpu = dvsm_cpu_id(heap->fast.area);
 
 	if (heap->nr_nodes > 1 && cpu < heap->nr_cpus &&
 	    heap->chunks[offset >> DVSM_HEAP_CHUNK_SHIFT].node != dvsm_cpu_node(heap, cpu))
@@ -128,7 +128,7 @@ __attribute__((noinline)) void dvsm_free_slow(const void *address, const struct 
 	} else {
 		stack = dvsm_free_stack(heap, offset, class);
 		for (try = 0; try < DVSM_POP_TRIES; try++) {
-			switch (dvsm_cpu_push(heap->fast.stack[stack], dvsm_rseq_offset, address)) {
+			switch (dvsm_cpu_push(heap->fast.stack[stack], heap->fast.area, address)) {
 			case DVSM_CPU_DONE:
 				errno = error;
 				return;
@@ -185,6 +185,26 @@ void *dvsm_heap_aligned_alloc(struct dvsm_heap *heap, size_t alignment, size_t s
 		return NULL;
 	}
 	return dvsm_align_any(heap, alignment, size);
+}
+
+void *dvsm_heap_memalign(struct dvsm_heap *heap, size_t alignment, size_t size)
+{
+	return dvsm_heap_aligned_alloc(heap, alignment, size);
+}
+
+int dvsm_heap_posix_memalign(struct dvsm_heap *heap, void **address, size_t alignment, size_t size)
+{
+	int error = errno;
+	void *block;
+
+	if (alignment % sizeof(void *) || !dvsm_is_power(alignment))
+		return EINVAL;
+	block = dvsm_align_any(heap, alignment, size);
+	errno = error;
+	if (!block)
+		return ENOMEM;
+	*address = block;
+	return 0;
 }
 
 void *dvsm_heap_calloc(struct dvsm_heap *heap, size_t nr, size_t size)
@@ -267,6 +287,15 @@ void *dvsm_heap_realloc(struct dvsm_heap *heap, void *address, size_t size)
 	memcpy(new, address, old < size ? old : size);
 	dvsm_free_fast(heap, address);
 	return new;
+}
+
+void *dvsm_heap_reallocarray(struct dvsm_heap *heap, void *address, size_t nr, size_t size)
+{
+	size_t total;
+
+	if (__builtin_mul_overflow(nr, size, &total))
+		return dvsm_malloc_none();
+	return dvsm_heap_realloc(heap, address, total);
 }
 
 void *dvsm_heap_malloc_node(struct dvsm_heap *heap, size_t size, unsigned int node)

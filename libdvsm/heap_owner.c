@@ -35,7 +35,8 @@ static uint32_t dvsm_owner_class(const struct dvsm_heap *heap, uint32_t page, ui
 
 /*
  * All blocks of a slab. Word by word, each as one group that is being freed. With its last block the slab goes, and
- * then its words say nothing; until then nobody can take it away. Return: how many blocks there were.
+ * then its words say nothing; until then nobody can take it away. One that was empty goes here. Return: how many
+ * blocks there were.
  */
 static size_t dvsm_owner_free_slab(struct dvsm_hold *hold, uint32_t page, uint32_t number,
 				   uint64_t owner)
@@ -60,26 +61,28 @@ static size_t dvsm_owner_free_slab(struct dvsm_hold *hold, uint32_t page, uint32
 		dvsm_lane_begin(hold, DVSM_OP_GROUP, 0);
 		dvsm_groups_put(hold);
 	}
+	if (dvsm_owner_class(heap, page, owner) == number)
+		dvsm_slab_emptied(hold, page, number, owner);
 	return nr;
 }
 
-long dvsm_heap_owner_free(struct dvsm_heap *heap, uint64_t owner)
+/**
+ * dvsm_owner_free - free all blocks of an owner.
+ *
+ * After dvsm_owners_begin(): what dead threads have in their hands is neither free nor the owner's, nor is what somebody
+ * else finishes for them. The lane is idle before and after. Return: how many they were.
+ */
+size_t dvsm_owner_free(struct dvsm_hold *hold, uint64_t owner)
 {
-	struct dvsm_hold hold;
+	const struct dvsm_heap *heap = hold->heap;
 	uint32_t chunk, page, class;
 	size_t nr = 0;
 
-	if (!owner)
-		return dvsm_fail(EINVAL);
-	/* What dead threads have in their hands is neither free nor the owner's. */
-	dvsm_lanes_recover(heap, false);
-	if (!dvsm_lane_acquire(heap, &hold))
-		return dvsm_fail(EBUSY);
 	for (chunk = heap->header->first_chunk; chunk < atomic_load(&heap->header->high_chunk);
 	     chunk++) {
 		if (heap->chunks[chunk].kind == DVSM_CHUNK_HUGE &&
 		    atomic_load(&heap->chunks[chunk].owner) == owner) {
-			dvsm_huge_put(heap, (uint64_t)chunk << DVSM_HEAP_CHUNK_SHIFT);
+			dvsm_huge_put_held(hold, chunk);
 			nr++;
 		}
 		if (heap->chunks[chunk].kind != DVSM_CHUNK_OPEN)
@@ -87,9 +90,44 @@ long dvsm_heap_owner_free(struct dvsm_heap *heap, uint64_t owner)
 		for (page = chunk * DVSM_CHUNK_PAGES; page < (chunk + 1) * DVSM_CHUNK_PAGES; page++) {
 			class = dvsm_owner_class(heap, page, owner);
 			if (class)
-				nr += dvsm_owner_free_slab(&hold, page, class, owner);
+				nr += dvsm_owner_free_slab(hold, page, class, owner);
 		}
 	}
-	dvsm_lane_release(&hold);
+	return nr;
+}
+
+/**
+ * dvsm_owners_begin - get ready for dvsm_owner_free().
+ *
+ * Two who free the same owner's blocks would take each other's for his. Whoever had the lock before may have died with a
+ * lane, so lanes come after it. Return: true with a lane; false where somebody makes no progress.
+ */
+bool dvsm_owners_begin(const struct dvsm_heap *heap, struct dvsm_hold *hold)
+{
+	if (!dvsm_owners_lock(heap))
+		return false;
+	if (dvsm_lanes_finish(heap) && dvsm_lane_acquire(heap, hold))
+		return true;
+	dvsm_owners_unlock(heap);
+	return false;
+}
+
+void dvsm_owners_end(struct dvsm_hold *hold)
+{
+	dvsm_lane_release(hold);
+	dvsm_owners_unlock(hold->heap);
+}
+
+long dvsm_heap_owner_free(struct dvsm_heap *heap, uint64_t owner)
+{
+	struct dvsm_hold hold;
+	size_t nr;
+
+	if (!owner)
+		return dvsm_fail(EINVAL);
+	if (!dvsm_owners_begin(heap, &hold))
+		return dvsm_fail(EBUSY);
+	nr = dvsm_owner_free(&hold, owner);
+	dvsm_owners_end(&hold);
 	return (long)nr;
 }

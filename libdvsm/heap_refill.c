@@ -6,6 +6,7 @@
  * word and is one exchange for each, however many blocks other CPUs' slabs get back by it. Threads without
  * rseq, and blocks of classes without stacks, go the same way one by one.
  */
+#include <emmintrin.h>
 #include <sched.h>
 #include <string.h>
 
@@ -66,23 +67,34 @@ static uint32_t dvsm_stack_capacity(const struct dvsm_heap *heap, const struct d
 /*
  * A step on stack log.stack of CPU log.cpu, whose head this is. A stack's tag has 20 bits of the sequence number
  * only; so the step's must differ from the one that is there, and who left that one is helped only if
- * its step is about this stack.
+ * its step is about this stack, and nobody has changed that since.
  */
 static void dvsm_stack_begin(struct dvsm_hold *hold, uint32_t op, uint64_t head)
 {
 	uint32_t number = (uint32_t)(head >> 52), other_op;
 	const struct dvsm_log *other;
 
-	do
-		dvsm_lane_begin(hold, op, 0);
-	while (dvsm_lane_stack_tag(hold) == head >> 32);
+	/* A number that would look like the one that is there is burnt first, in the state that is. */
+	if (dvsm_stack_tag_of(hold, dvsm_lane_state(hold) + 1) == head >> 32)
+		dvsm_lane_begin(hold, dvsm_state_op(dvsm_lane_state(hold)),
+				dvsm_state_cursor(dvsm_lane_state(hold)));
+	dvsm_lane_begin(hold, op, 0);
 	if (!number || number == hold->number)
 		return;
 	other = &hold->heap->logs[number - 1];
 	other_op = dvsm_state_op(atomic_load(&hold->heap->lanes[number - 1].state));
 	if ((other_op == DVSM_OP_PUSH || other_op == DVSM_OP_POP) &&
-	    other->cpu == hold->log->cpu && other->stack == hold->log->stack)
+	    other->cpu == hold->log->cpu && other->stack == hold->log->stack &&
+	    atomic_load(&dvsm_cpu_stack(hold->heap, other->cpu, other->stack)->head) == head)
 		dvsm_lane_help(hold, number, head >> 32 & 0xfffff, 0xfffff);
+}
+
+/* Whether the set bits are neighbours. */
+static bool dvsm_is_run(uint64_t mask)
+{
+	uint64_t lowest = mask & -mask;
+
+	return !(mask & (mask + lowest));
 }
 
 /* log.mask of log.word goes onto the running CPU's stack. False: it is still in hand. */
@@ -97,10 +109,17 @@ static bool dvsm_push_batch(struct dvsm_hold *hold, uint32_t class)
 	base = heap->base + dvsm_slab_base(heap, hold->log->word, &page);
 	nr = (uint32_t)__builtin_popcountll(hold->log->mask);
 	/* Lowest block on top, so that a fresh slab is handed out upwards. */
-	for (at = nr, mask = hold->log->mask; mask; mask &= mask - 1)
-		blocks[--at] = base + (uint32_t)__builtin_ctzll(mask) * (uint64_t)size;
+	mask = hold->log->mask;
+	if (dvsm_is_run(mask)) {
+		base += (uint32_t)__builtin_ctzll(mask) * (uint64_t)size;
+		for (at = nr; at; base += size)
+			blocks[--at] = base;
+	} else {
+		for (at = nr; mask; mask &= mask - 1)
+			blocks[--at] = base + (uint32_t)__builtin_ctzll(mask) * (uint64_t)size;
+	}
 	for (try = 0; try < DVSM_MOVE_TRIES; try++) {
-		cpu = dvsm_cpu_id(dvsm_rseq_offset);
+		cpu = dvsm_cpu_id(heap->fast.area);
 		if (cpu >= heap->nr_cpus)
 			return false;
 		stack = dvsm_cpu_stack(heap, cpu, class);
@@ -114,7 +133,7 @@ static bool dvsm_push_batch(struct dvsm_hold *hold, uint32_t class)
 		hold->log->cpu = cpu;
 		hold->log->stack = class;
 		dvsm_stack_begin(hold, DVSM_OP_PUSH, head);
-		if (dvsm_cpu_move(&stack->head, cpu, dvsm_rseq_offset, head,
+		if (dvsm_cpu_move(&stack->head, cpu, heap->fast.area, head,
 				  dvsm_head_make(count + nr, dvsm_lane_stack_tag(hold)),
 				  stack->blocks + count, blocks, nr) == DVSM_CPU_DONE) {
 			dvsm_lane_idle(hold);
@@ -135,8 +154,7 @@ static void dvsm_cur_install(struct dvsm_hold *hold, uint32_t cpu, uint32_t clas
 	_Atomic uint32_t *cur = &dvsm_heap_cpu(heap, cpu)->cur[class];
 	uint32_t old = atomic_load(cur);
 
-	if (old == page + 1)
-		return;
+	/* Also where it has the page already: another CPU may have had it, and left it, in between. */
 	hold->log->settle[1] = old ? (old - 1) / DVSM_CHUNK_PAGES + 1 : 0;
 	atomic_signal_fence(memory_order_seq_cst);
 	atomic_store(&heap->slabs[page].cur, cpu + 1);
@@ -145,7 +163,7 @@ static void dvsm_cur_install(struct dvsm_hold *hold, uint32_t cpu, uint32_t clas
 		dvsm_slab_settle(heap, page);
 		return;
 	}
-	if (!old)
+	if (!old || old == page + 1)
 		return;
 	/* Nobody's first, then a look: who frees sets bits, then looks whose it is. */
 	atomic_store(&heap->slabs[old - 1].cur, 0);
@@ -193,7 +211,7 @@ static bool dvsm_take_some(struct dvsm_hold *hold, uint32_t class, uint32_t cpu,
 uint64_t dvsm_refill(const struct dvsm_heap *heap, uint32_t class, int node, bool stacks,
 		     uint64_t owner)
 {
-	uint32_t cpu = dvsm_cpu_id(dvsm_rseq_offset), page, nr, more = 0, got = 0;
+	uint32_t cpu = dvsm_cpu_id(heap->fast.area), page, nr, more = 0, got = 0;
 	struct dvsm_hold hold;
 	_Atomic uint8_t *next = NULL;
 	uint64_t block, first;
@@ -287,10 +305,10 @@ static void dvsm_group_add(struct dvsm_hold *hold, struct dvsm_grouping *groupin
 				 dvsm_heap_class(heap, place->class)->size));
 }
 
-/* A slab that blocks are being looked up in. */
+/* The part of a slab that one word is about, where blocks are being looked up. */
 struct dvsm_span {
 	uint64_t begin, length;		/* address; 0 for none */
-	struct dvsm_place place;
+	struct dvsm_place place;	/* of a block in it */
 	uint32_t size, nr_blocks;
 	uint64_t reciprocal;
 };
@@ -298,17 +316,41 @@ struct dvsm_span {
 static bool dvsm_span_find(const struct dvsm_heap *heap, uint64_t block, struct dvsm_span *span)
 {
 	const struct dvsm_class *class;
+	uint32_t first;
 
 	span->length = 0;
 	if (!dvsm_slab_place(heap, block - heap->base, &span->place))
 		return false;
 	class = dvsm_heap_class(heap, span->place.class);
-	span->begin = heap->base + ((uint64_t)span->place.page << DVSM_HEAP_PAGE_SHIFT);
-	span->length = (uint64_t)class->nr_pages << DVSM_HEAP_PAGE_SHIFT;
+	first = span->place.block & ~63U;
+	span->nr_blocks = class->nr_blocks - first < 64 ? class->nr_blocks - first : 64;
+	span->begin = heap->base + ((uint64_t)span->place.page << DVSM_HEAP_PAGE_SHIFT) +
+		      (uint64_t)first * class->size;
+	span->length = (uint64_t)span->nr_blocks * class->size;
 	span->size = class->size;
-	span->nr_blocks = class->nr_blocks;
 	span->reciprocal = class->reciprocal;
 	return true;
+}
+
+/* How many of the blocks are each the next one of its slab; four at a time. */
+static uint32_t dvsm_span_run(const struct dvsm_span *span, const uint64_t *blocks, uint32_t nr)
+{
+	__m128i one, two, step;
+	uint32_t i;
+
+	one = _mm_set_epi64x((long long)(blocks[0] + span->size), (long long)blocks[0]);
+	step = _mm_set1_epi64x(2 * (long long)span->size);
+	for (i = 0; i + 4 <= nr; i += 4) {
+		two = _mm_add_epi64(one, step);
+		if (_mm_movemask_epi8(_mm_and_si128(
+			    _mm_cmpeq_epi32(one, _mm_loadu_si128((const __m128i *)&blocks[i])),
+			    _mm_cmpeq_epi32(two, _mm_loadu_si128((const __m128i *)&blocks[i + 2])))) != 0xffff)
+			break;
+		one = _mm_add_epi64(two, step);
+	}
+	while (i < nr && blocks[i] == blocks[0] + (uint64_t)i * span->size)
+		i++;
+	return i;
 }
 
 /*
@@ -321,69 +363,89 @@ void dvsm_groups_make(struct dvsm_hold *hold)
 	struct dvsm_log *log = hold->log;
 	struct dvsm_grouping grouping;
 	struct dvsm_span span = { 0 };
-	uint64_t mask = 0, bit, at, block;
-	uint32_t i;
+	uint64_t mask = 0, bits, at, block;
+	uint32_t i, run, left;
 
 	memset(&grouping, 0, sizeof(grouping));
-	for (i = 0; i < log->nr; i++) {
+	for (i = 0; i < log->nr; i += run) {
 		at = log->blocks[i] - span.begin;
 		block = at * span.reciprocal >> 42;
-		bit = 1ULL << block % 64;
-		if (at < span.length && block * span.size == at && block < span.nr_blocks &&
-		    block / 64 == span.place.block / 64 && !(mask & bit)) {
-			mask |= bit;
-			continue;
+		if (at >= span.length || block * span.size != at) {
+			if (mask)
+				dvsm_group_add(hold, &grouping, &span.place, mask);
+			mask = 0;
+			run = 1;
+			if (!dvsm_span_find(heap, log->blocks[i], &span)) {
+				if (!hold->resumed)
+					dvsm_misuse(heap, DVSM_MISUSE_INVALID_POINTER,
+						    (void *)log->blocks[i]);
+				continue;
+			}
+			block = span.place.block % 64;
 		}
-		if (mask)
+		left = span.nr_blocks - (uint32_t)block;
+		run = dvsm_span_run(&span, &log->blocks[i],
+				    log->nr - i < left ? log->nr - i : left);
+		bits = (~0ULL >> (64 - run)) << block;
+		if (mask & bits) {
 			dvsm_group_add(hold, &grouping, &span.place, mask);
-		mask = 0;
-		if (dvsm_span_find(heap, log->blocks[i], &span))
-			mask = 1ULL << span.place.block % 64;
-		else if (!hold->resumed)
-			dvsm_misuse(heap, DVSM_MISUSE_INVALID_POINTER, (void *)log->blocks[i]);
+			mask = 0;
+		}
+		mask |= bits;
 	}
 	if (mask)
 		dvsm_group_add(hold, &grouping, &span.place, mask);
 	log->nr_groups = grouping.nr;
 }
 
+/* A slab that some words say is empty. */
+struct dvsm_emptied {
+	uint32_t page, class;
+	uint64_t owner;
+};
+
 /* The rest of DVSM_OP_GROUP, from its cursor on; leaves the lane idle. */
 void dvsm_groups_put(struct dvsm_hold *hold)
 {
 	const struct dvsm_heap *heap = hold->heap;
 	struct dvsm_log *log = hold->log;
-	uint32_t empty[16], nr_empty = 0, at, page, block;
+	struct dvsm_emptied empty[16], slab;
+	uint32_t nr_empty = 0, at, block;
 	const struct dvsm_class *class;
 	uint64_t bits, twice, base;
 
 	at = dvsm_state_cursor(dvsm_lane_state(hold));
 	if (hold->resumed && at < log->nr_groups && dvsm_lane_done(hold)) {
-		dvsm_slab_base(heap, log->groups[at].word, &page);
-		dvsm_slab_settle(heap, page);
+		dvsm_slab_base(heap, log->groups[at].word, &slab.page);
+		dvsm_slab_settle(heap, slab.page);
 		at++;
 	}
 	for (; at < log->nr_groups; at++) {
 		dvsm_lane_begin(hold, DVSM_OP_GROUP, at);
+		/* What the slab is, as long as these blocks are in hand; with them it may go. */
+		base = dvsm_slab_base(heap, log->groups[at].word, &slab.page);
+		slab.class = heap->slabs[slab.page].class;
+		slab.owner = atomic_load(&heap->slabs[slab.page].owner);
+		class = dvsm_heap_class(heap, slab.class);
 		bits = dvsm_word_put(hold, dvsm_heap_at(heap, log->groups[at].word),
 				     log->groups[at].mask, &twice);
-		base = dvsm_slab_base(heap, log->groups[at].word, &page);
-		class = dvsm_heap_class(heap, heap->slabs[page].class);
 		if (twice && !hold->resumed)
 			dvsm_misuse(heap, DVSM_MISUSE_DOUBLE_FREE,
 				    dvsm_heap_at(heap, base + (uint64_t)__builtin_ctzll(twice) *
 						 class->size));
-		if (!atomic_load(&heap->slabs[page].cur))
-			dvsm_slab_avail(heap, page, heap->slabs[page].class);
+		if (!atomic_load(&heap->slabs[slab.page].cur))
+			dvsm_slab_avail(heap, slab.page, slab.class);
 		block = (uint32_t)((log->groups[at].word -
-				    dvsm_heap_offset_of(heap, dvsm_slab_word(heap, page, 0))) /
+				    dvsm_heap_offset_of(heap, dvsm_slab_word(heap, slab.page, 0))) /
 				   sizeof(struct dvsm_word));
 		if (bits == dvsm_class_full(class, block) && nr_empty < 16 &&
-		    (!nr_empty || empty[nr_empty - 1] != page))
-			empty[nr_empty++] = page;
+		    (!nr_empty || empty[nr_empty - 1].page != slab.page))
+			empty[nr_empty++] = slab;
 	}
 	dvsm_lane_idle(hold);
-	while (nr_empty)
-		dvsm_slab_emptied(hold, empty[--nr_empty]);
+	while (nr_empty--)
+		dvsm_slab_emptied(hold, empty[nr_empty].page, empty[nr_empty].class,
+				  empty[nr_empty].owner);
 }
 
 /* Blocks that are in log.blocks go to their slabs. The state is POP, done, or idle with nothing else in hand. */
@@ -409,7 +471,7 @@ static bool dvsm_pop_batch(struct dvsm_hold *hold, uint32_t cpu, uint32_t index,
 	hold->log->stack = index;
 	hold->log->nr = nr;
 	dvsm_stack_begin(hold, DVSM_OP_POP, head);
-	if (dvsm_cpu_move(&stack->head, cpu, dvsm_rseq_offset, head,
+	if (dvsm_cpu_move(&stack->head, cpu, hold->heap->fast.area, head,
 			  dvsm_head_make(rest, dvsm_lane_stack_tag(hold)),
 			  hold->log->blocks, stack->blocks + rest, nr) == DVSM_CPU_DONE)
 		return true;
@@ -417,8 +479,13 @@ static bool dvsm_pop_batch(struct dvsm_hold *hold, uint32_t cpu, uint32_t index,
 	return false;
 }
 
-/* Half of the running CPU's stack goes to the slabs, if it is full. False: it takes no blocks. */
-static bool dvsm_flush_stack(struct dvsm_hold *hold, uint32_t index)
+/*
+ * Half of the running CPU's stack goes to the slabs, if it is full. False: it takes no blocks.
+ *
+ * @block: address of what is being freed. Nobody else can have put it on top: whatever happens between the two
+ *   looks here, while it is in our hands it is in no stack.
+ */
+static bool dvsm_flush_stack(struct dvsm_hold *hold, uint32_t index, uint64_t block)
 {
 	const struct dvsm_heap *heap = hold->heap;
 	uint32_t cpu, count, capacity, try;
@@ -426,13 +493,15 @@ static bool dvsm_flush_stack(struct dvsm_hold *hold, uint32_t index)
 	uint64_t head;
 
 	for (try = 0; try < DVSM_MOVE_TRIES; try++) {
-		cpu = dvsm_cpu_id(dvsm_rseq_offset);
+		cpu = dvsm_cpu_id(heap->fast.area);
 		if (cpu >= heap->nr_cpus)
 			return false;
 		stack = dvsm_cpu_stack(heap, cpu, index);
 		head = atomic_load(&stack->head);
 		count = dvsm_head_count(head);
 		capacity = dvsm_stack_capacity(heap, dvsm_heap_cpu(heap, cpu), stack, index);
+		if (count && __atomic_load_n(&stack->blocks[count - 1], __ATOMIC_RELAXED) == block)
+			dvsm_misuse(heap, DVSM_MISUSE_DOUBLE_FREE, (void *)block);
 		if (count < capacity)
 			return true;
 		if (!capacity)
@@ -457,12 +526,15 @@ void dvsm_flush(const struct dvsm_heap *heap, uint32_t index, uint64_t offset)
 	struct dvsm_hold hold;
 	bool again;
 
-	if (!dvsm_slab_place(heap, offset, &place) || !dvsm_lane_acquire(heap, &hold)) {
+	if (!dvsm_slab_place(heap, offset, &place)) {
 		dvsm_misuse(heap, DVSM_MISUSE_INVALID_POINTER, dvsm_heap_at(heap, offset));
 		return;
 	}
-	again = (index <= DVSM_CLASS_CACHED || index == DVSM_STACK_REMOTE) && dvsm_cpu_id(dvsm_rseq_offset) < heap->nr_cpus && dvsm_flush_stack(&hold, index);
-	if (!again || dvsm_cpu_push(heap->fast.stack[index], dvsm_rseq_offset,
+	dvsm_lane_wait(heap, &hold);
+	again = (index <= DVSM_CLASS_CACHED || index == DVSM_STACK_REMOTE) &&
+		dvsm_cpu_id(heap->fast.area) < heap->nr_cpus &&
+		dvsm_flush_stack(&hold, index, heap->base + offset);
+	if (!again || dvsm_cpu_push(heap->fast.stack[index], heap->fast.area,
 				     dvsm_heap_at(heap, offset)) != DVSM_CPU_DONE) {
 		hold.log->blocks[0] = heap->base + offset;
 		hold.log->nr = 1;
@@ -481,7 +553,7 @@ static size_t dvsm_cpu_drain_here(struct dvsm_hold *hold)
 
 	for (dvsm_each_stack(index)) {
 		for (try = 0; try < DVSM_MOVE_TRIES; try++) {
-			cpu = dvsm_cpu_id(dvsm_rseq_offset);
+			cpu = dvsm_cpu_id(heap->fast.area);
 			if (cpu >= heap->nr_cpus)
 				return nr;
 			head = atomic_load(&dvsm_cpu_stack(heap, cpu, index)->head);
@@ -514,7 +586,7 @@ static void dvsm_cpu_leave(struct dvsm_hold *hold, uint32_t cpu)
 		if (atomic_compare_exchange_strong(&dvsm_heap_cpu(heap, cpu)->cur[class], &old, 0)) {
 			atomic_store(&heap->slabs[old - 1].cur, 0);
 			dvsm_slab_settle(heap, old - 1);
-			dvsm_slab_emptied(hold, old - 1);
+			dvsm_slab_emptied(hold, old - 1, class, 0);
 		}
 		hold->log->settle[1] = 0;
 	}

@@ -17,10 +17,8 @@ static void dvsm_resume_pages(struct dvsm_hold *hold)
 
 static void dvsm_resume_drain(struct dvsm_hold *hold, uint32_t word)
 {
-	const struct dvsm_heap *heap = hold->heap;
-	const struct dvsm_class *class;
+	const struct dvsm_class *class = dvsm_heap_class(hold->heap, hold->log->stack);
 
-	class = dvsm_heap_class(heap, heap->slabs[hold->log->page].class);
 	if (!dvsm_lane_done(hold))
 		word++;
 	if (word < dvsm_class_words(class)) {
@@ -36,7 +34,7 @@ static void dvsm_resume_cut(const struct dvsm_heap *heap, uint32_t chunk)
 
 	if (heap->chunks[chunk].kind != DVSM_CHUNK_BODY)
 		return;
-	while (heap->chunks[first].kind == DVSM_CHUNK_BODY)
+	while (first > heap->header->first_chunk && heap->chunks[first].kind == DVSM_CHUNK_BODY)
 		first--;
 	if (heap->chunks[first].kind == DVSM_CHUNK_HUGE &&
 	    first + heap->chunks[first].nr_chunks > chunk)
@@ -50,7 +48,9 @@ static void dvsm_resume_chunk(struct dvsm_hold *hold, uint32_t word)
 	if (!dvsm_lane_done(hold))
 		word++;
 	if (word <= (log->chunk + log->nr - 1) / 64 - log->chunk / 64) {
-		dvsm_resume_cut(hold->heap, log->chunk);
+		/* Before the last step of the taking the first chunk is not in hand, nor is it named. */
+		if (!word)
+			dvsm_resume_cut(hold->heap, log->chunk);
 		dvsm_lane_begin(hold, DVSM_OP_FREE, word);
 		dvsm_chunks_free(hold);
 	}

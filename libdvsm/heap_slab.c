@@ -24,6 +24,13 @@ static uint32_t dvsm_slab_class(const struct dvsm_heap *heap, uint32_t page)
 	return __atomic_load_n(&heap->classes[page], __ATOMIC_ACQUIRE);
 }
 
+/* Whether a slab of that class and owner begins at a page. */
+static bool dvsm_slab_is(const struct dvsm_heap *heap, uint32_t page, uint32_t class, uint64_t owner)
+{
+	return dvsm_slab_class(heap, page) == class && !heap->slabs[page].delta &&
+	       atomic_load(&heap->slabs[page].owner) == owner;
+}
+
 /* False for an offset that is no block's start. */
 bool dvsm_slab_place(const struct dvsm_heap *heap, uint64_t offset, struct dvsm_place *place)
 {
@@ -109,13 +116,12 @@ void dvsm_slabs_settle(const struct dvsm_heap *heap, uint32_t chunk)
  * @next: where to begin, and where the next one shall; NULL: at the beginning
  *
  * The lane is idle before. Return: log.mask, the blocks in log.word in hand, state TAKE, done; 0 with the lane
- * idle when the slab has none, or is not of that class any more.
+ * idle when the slab has none, or is not of that class and owner any more.
  */
 uint64_t dvsm_slab_take(struct dvsm_hold *hold, uint32_t page, uint32_t class, uint32_t nr,
 			_Atomic uint8_t *next)
 {
 	const struct dvsm_heap *heap = hold->heap;
-	const struct dvsm_slab *slab = &heap->slabs[page];
 	uint32_t nr_words = dvsm_class_words(dvsm_heap_class(heap, class));
 	uint32_t first = next ? atomic_load_explicit(next, memory_order_relaxed) : 0, i, at;
 	struct dvsm_word *word, old;
@@ -127,7 +133,7 @@ uint64_t dvsm_slab_take(struct dvsm_hold *hold, uint32_t page, uint32_t class, u
 		at = first + i < nr_words ? first + i : first + i - nr_words;
 		word = dvsm_slab_word(heap, page, at);
 		old = dvsm_word_read(word);
-		while (old.bits && dvsm_slab_class(heap, page) == class && !slab->delta) {
+		while (old.bits && dvsm_slab_is(heap, page, class, hold->owner)) {
 			mask = old.bits;
 			if ((uint32_t)__builtin_popcountll(mask) > nr)
 				mask = dvsm_lowest(mask, nr);
@@ -182,7 +188,7 @@ static bool dvsm_slab_claim(const struct dvsm_hold *hold, uint32_t chunk, uint32
 			continue;
 		if (!(atomic_fetch_and(avail, ~bit) & bit))
 			continue;
-		/* Claimed, it stays what it is. It may have become another owner's just before. */
+		/* It may have become another owner's just before; and may still, as frees make it available again. */
 		if (!hold->owner || atomic_load(&heap->slabs[*page].owner) == hold->owner)
 			return true;
 		dvsm_slab_settle(heap, *page);
@@ -229,7 +235,7 @@ void dvsm_slab_fill(struct dvsm_hold *hold)
 {
 	const struct dvsm_heap *heap = hold->heap;
 	uint32_t page = hold->log->page, word = dvsm_state_cursor(dvsm_lane_state(hold));
-	const struct dvsm_class *class = dvsm_heap_class(heap, heap->slabs[page].class);
+	const struct dvsm_class *class = dvsm_heap_class(heap, hold->log->stack);
 	uint64_t twice;
 
 	if (hold->resumed && dvsm_lane_done(hold))
@@ -271,29 +277,42 @@ bool dvsm_slab_make(struct dvsm_hold *hold, uint32_t class, uint32_t node, uint3
 		__atomic_store_n(&heap->classes[*page + i], (uint8_t)class, __ATOMIC_RELEASE);
 	}
 	hold->log->page = *page;
+	hold->log->stack = class;
 	dvsm_lane_begin(hold, DVSM_OP_FILL, 0);
 	dvsm_slab_fill(hold);
 	return true;
 }
 
-/**
- * dvsm_slab_retire - make a slab's pages free, if all its blocks are.
- * @page: a claimed slab, or one that nobody else can find
- *
- * It takes every block, so that nobody else can. The lane is idle before and after.
- */
-bool dvsm_slab_retire(struct dvsm_hold *hold, uint32_t page)
+/* Takes all blocks of a word, if they are there and the slab is what it was. */
+static bool dvsm_slab_try_drain(const struct dvsm_hold *hold, uint32_t page, uint32_t number,
+				uint64_t owner, uint32_t index)
 {
 	const struct dvsm_heap *heap = hold->heap;
-	uint32_t chunk = page / DVSM_CHUNK_PAGES, word;
-	const struct dvsm_class *class;
+	struct dvsm_word *word = dvsm_slab_word(heap, page, index), old = dvsm_word_read(word);
+	uint64_t full = dvsm_class_full(dvsm_heap_class(heap, number), index);
 
-	class = dvsm_heap_class(heap, dvsm_slab_class(heap, page));
+	while (old.bits == full && dvsm_slab_is(heap, page, number, owner))
+		if (dvsm_word_step(hold, word, &old, 0))
+			return true;
+	return false;
+}
+
+/*
+ * Makes the pages of a slab of a class and an owner free, if all its blocks are. It takes every block, so that nobody else
+ * can. The lane is idle before and after.
+ */
+static void dvsm_slab_retire(struct dvsm_hold *hold, uint32_t page, uint32_t number,
+			     uint64_t owner)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	const struct dvsm_class *class = dvsm_heap_class(heap, number);
+	uint32_t chunk = page / DVSM_CHUNK_PAGES, word;
+
 	hold->log->page = page;
+	hold->log->stack = number;
 	for (word = dvsm_class_words(class); word-- > 0; ) {
 		dvsm_lane_begin(hold, DVSM_OP_DRAIN, word);
-		if (dvsm_word_try_take(hold, dvsm_slab_word(heap, page, word),
-				       dvsm_class_full(class, word)))
+		if (dvsm_slab_try_drain(hold, page, number, owner, word))
 			continue;
 		if (word + 1 < dvsm_class_words(class)) {
 			dvsm_lane_begin(hold, DVSM_OP_FILL, word + 1);
@@ -302,29 +321,27 @@ bool dvsm_slab_retire(struct dvsm_hold *hold, uint32_t page)
 			dvsm_lane_idle(hold);
 		}
 		dvsm_slab_settle(heap, page);
-		return false;
+		return;
 	}
 	hold->log->word = dvsm_heap_offset_of(heap, &heap->chunks[chunk].pages);
 	hold->log->mask = ((1ULL << class->nr_pages) - 1) << page % DVSM_CHUNK_PAGES;
 	dvsm_lane_begin(hold, DVSM_OP_UNPAGE, 0);
 	dvsm_pages_put(hold);
-	return true;
 }
 
 /* Who claims is alone with it: of two that see it empty, one retires it. The lane is idle before and after. */
-static void dvsm_slab_try_retire(struct dvsm_hold *hold, uint32_t page)
+static void dvsm_slab_try_retire(struct dvsm_hold *hold, uint32_t page, uint32_t class,
+				 uint64_t owner)
 {
 	const struct dvsm_heap *heap = hold->heap;
-	uint32_t chunk = page / DVSM_CHUNK_PAGES, bit = 1U << page % DVSM_CHUNK_PAGES, class;
+	uint32_t chunk = page / DVSM_CHUNK_PAGES, bit = 1U << page % DVSM_CHUNK_PAGES;
 
 	hold->log->settle[0] = chunk + 1;
 	atomic_signal_fence(memory_order_seq_cst);
 	if (atomic_fetch_and(&heap->chunks[chunk].avail, ~bit) & bit) {
-		class = dvsm_slab_class(heap, page);
 		/* It may have become another one meanwhile, or a part of one. */
-		if (dvsm_class_is_slab(class) &&
-		    !heap->slabs[page].delta && dvsm_slab_is_empty(heap, page, class))
-			dvsm_slab_retire(hold, page);
+		if (dvsm_slab_is(heap, page, class, owner) && dvsm_slab_is_empty(heap, page, class))
+			dvsm_slab_retire(hold, page, class, owner);
 		else
 			dvsm_slab_settle(heap, page);
 	}
@@ -332,16 +349,16 @@ static void dvsm_slab_try_retire(struct dvsm_hold *hold, uint32_t page)
 }
 
 /*
- * A slab seems to be empty: give it up, unless it is the only empty one of a class that has stacks.
- * The lane is idle before and after.
+ * A slab seems to be empty: give it up, unless it is the only empty one of a class that has stacks. What class and
+ * owner it has is known from when a block of it was in hand. The lane is idle before and after.
  */
-void dvsm_slab_emptied(struct dvsm_hold *hold, uint32_t page)
+void dvsm_slab_emptied(struct dvsm_hold *hold, uint32_t page, uint32_t class, uint64_t owner)
 {
 	const struct dvsm_heap *heap = hold->heap;
-	uint32_t class = dvsm_slab_class(heap, page), spare;
+	uint32_t spare;
 
-	if (!dvsm_class_is_slab(class) ||
-	    atomic_load(&heap->slabs[page].cur) || !dvsm_slab_is_empty(heap, page, class))
+	if (!dvsm_slab_is(heap, page, class, owner) || atomic_load(&heap->slabs[page].cur) ||
+	    !dvsm_slab_is_empty(heap, page, class))
 		return;
 	if (class <= DVSM_CLASS_CACHED) {
 		spare = atomic_load(&heap->header->spare_slab[class]);
@@ -351,7 +368,7 @@ void dvsm_slab_emptied(struct dvsm_hold *hold, uint32_t page)
 			return;
 		}
 	}
-	dvsm_slab_try_retire(hold, page);
+	dvsm_slab_try_retire(hold, page, class, owner);
 }
 
 /* The rest of DVSM_OP_PUT: log.mask of log.word goes back; leaves the lane idle. */
@@ -370,7 +387,10 @@ void dvsm_slab_put(struct dvsm_hold *hold)
 	dvsm_lane_idle(hold);
 }
 
-/* Gives up every empty slab, and every open chunk without slabs. */
+/*
+ * Gives up every empty slab, and every open chunk without slabs. Not those with owners: what is not free in these must
+ * be the owner's, whenever it is looked at, and they go with their last block anyway.
+ */
 void dvsm_slabs_trim(struct dvsm_hold *hold)
 {
 	const struct dvsm_heap *heap = hold->heap;
@@ -386,10 +406,10 @@ void dvsm_slabs_trim(struct dvsm_hold *hold)
 			bit = 1U << page;
 			class = dvsm_slab_class(heap, chunk * DVSM_CHUNK_PAGES + page);
 			if (!(atomic_load(&heap->chunks[chunk].avail) & bit) ||
-			    !dvsm_class_is_slab(class) ||
+			    !dvsm_class_is_slab(class) || class & DVSM_CLASS_OWNED ||
 			    !dvsm_slab_is_empty(heap, chunk * DVSM_CHUNK_PAGES + page, class))
 				continue;
-			dvsm_slab_try_retire(hold, chunk * DVSM_CHUNK_PAGES + page);
+			dvsm_slab_try_retire(hold, chunk * DVSM_CHUNK_PAGES + page, class, 0);
 		}
 		if (heap->chunks[chunk].kind == DVSM_CHUNK_OPEN &&
 		    dvsm_word_read(&heap->chunks[chunk].pages).bits == DVSM_PAGES_ALL)

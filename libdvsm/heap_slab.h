@@ -29,8 +29,7 @@ uint64_t dvsm_slab_base(const struct dvsm_heap *heap, uint64_t word, uint32_t *p
 bool dvsm_slab_find(struct dvsm_hold *hold, uint32_t class, uint32_t node, uint32_t *page);
 bool dvsm_slab_make(struct dvsm_hold *hold, uint32_t class, uint32_t node, uint32_t *page);
 void dvsm_slab_fill(struct dvsm_hold *hold);
-void dvsm_slab_emptied(struct dvsm_hold *hold, uint32_t page);
-bool dvsm_slab_retire(struct dvsm_hold *hold, uint32_t page);
+void dvsm_slab_emptied(struct dvsm_hold *hold, uint32_t page, uint32_t class, uint64_t owner);
 void dvsm_slab_put(struct dvsm_hold *hold);
 void dvsm_slabs_trim(struct dvsm_hold *hold);
 
@@ -42,6 +41,11 @@ void dvsm_groups_make(struct dvsm_hold *hold);
 void dvsm_groups_put(struct dvsm_hold *hold);
 uint32_t dvsm_cpu_node(const struct dvsm_heap *heap, uint32_t cpu);
 size_t dvsm_cpu_drain(const struct dvsm_heap *heap);
+
+/* heap_owner.c */
+bool dvsm_owners_begin(const struct dvsm_heap *heap, struct dvsm_hold *hold);
+void dvsm_owners_end(struct dvsm_hold *hold);
+size_t dvsm_owner_free(struct dvsm_hold *hold, uint64_t owner);
 
 /* heap_misuse.c */
 void dvsm_misuse(const struct dvsm_heap *heap, enum dvsm_misuse what, const void *address);

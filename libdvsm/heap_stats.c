@@ -85,7 +85,8 @@ static void dvsm_tally_stacks(const struct dvsm_heap *heap, struct dvsm_tally *t
 		}
 		stack = dvsm_cpu_stack(heap, cpu, DVSM_STACK_REMOTE);
 		for (i = 0; i < (uint32_t)atomic_load(&stack->head); i++)
-			if (dvsm_slab_place(heap, stack->blocks[i] - heap->base, &place))
+			if (stack->blocks[i] - heap->base < heap->size &&
+			    dvsm_slab_place(heap, stack->blocks[i] - heap->base, &place))
 				tally->cached[place.class & (DVSM_CLASSES - 1)]++;
 	}
 }
@@ -215,7 +216,8 @@ int dvsm_heap_print(struct dvsm_heap *heap, int fd)
 	dvsm_tally_count(heap, &tally);
 	error = dvsm_print(fd, 0, "heap at %p, %llu GiB reserved, %s\n", (void *)heap->base,
 			   (unsigned long long)heap->size >> 30, heap->region ?
-			   dvsm_backend_name(dvsm_region_backend(heap->region)) : "private");
+			   dvsm_backend_name(dvsm_region_backend(heap->region)) :
+			   heap->is_copied ? "device, private" : "private");
 	error = dvsm_print(fd, error, "%12llu KiB live in %llu blocks (%llu KiB huge)\n",
 			   (unsigned long long)stats.out_live >> 10,
 			   (unsigned long long)stats.out_live_blocks,

@@ -20,7 +20,7 @@
  *   live blocks of a slab = its blocks - set bits - blocks in stacks - blocks in lanes
  *   bits are set only in words of a slab that is named by class table and slab table alike
  *   a page of an open chunk is free (bit set), or in exactly one slab, or in a lane
- *   a chunk is free (bit set), or open, or a huge block's, or in a lane
+ *   a chunk is free (bit set), or open, or a huge block's, or barred, or in a lane
  *   a slab with a set bit has its avail bit set, or is some CPU's current slab, or is in a lane
  *
  * Steps. The holder of a lane writes what it is about to do into the log, stores the lane's state (operation,
@@ -35,9 +35,11 @@
  * that free had been given and not yet pushed.
  *
  * A bit is set in a word by nobody but the lane that holds the thing; so a free that finds its bit set is a
- * double free. A slab's class may be read without a lock as follows: read the word, then the class, then
- * exchange the word. Retiring a slab changes its words before its class, making one sets the class before the
- * words, and each change is a new tag; so if the exchange succeeds the class was right.
+ * double free. A slab's class and owner may be read without a lock as follows: read the word, then the two, then
+ * exchange the word. Retiring a slab changes its words before its class, making one sets owner and class before the
+ * words, and each change is a new tag; so if the exchange succeeds they were right. And they are right for who has
+ * a block of the slab in hand. They are nobody's to ask for otherwise: a page whose slab nobody keeps may be another
+ * one's at once, and that is why the log has the class of a slab that is filled or drained.
  *
  * Memory order: x86-64. Locked instructions are full barriers; other stores are seen in program order.
  */
@@ -55,7 +57,7 @@
 #include "internal.h"
 
 #define DVSM_HEAP_MAGIC		0x3170616568565344ULL	/* "DSVheap1" */
-#define DVSM_HEAP_VERSION	2
+#define DVSM_HEAP_VERSION	4
 #define DVSM_HEAP_CHUNK_SHIFT	21
 #define DVSM_HEAP_PAGE_SHIFT	16
 #define DVSM_HEAP_CHUNK_SIZE	(1UL << DVSM_HEAP_CHUNK_SHIFT)
@@ -115,8 +117,8 @@ enum dvsm_lane_op {
 	DVSM_OP_POP,		/* done: log.blocks[0 .. log.nr) are in hand, out of a stack */
 	DVSM_OP_GROUP,		/* log.groups[cursor ..) are in hand; done: without the first */
 	DVSM_OP_PAGES,		/* done: log.mask of log.word, pages, is in hand */
-	DVSM_OP_FILL,		/* words [cursor ..) of slab log.page are in hand; done: without the first */
-	DVSM_OP_DRAIN,		/* words (cursor ..) of slab log.page are in hand; done: with the cursor's */
+	DVSM_OP_FILL,		/* words [cursor ..) of slab log.page, log.stack are in hand; done: without the first */
+	DVSM_OP_DRAIN,		/* words (cursor ..) of slab log.page, log.stack are in hand; done: with the cursor's */
 	DVSM_OP_UNPAGE,		/* not done: as PAGES, on their way back */
 	DVSM_OP_CHUNK,		/* map words (cursor ..) of log.chunk, log.nr are in hand; done: and the cursor's */
 	DVSM_OP_OPEN,		/* not done: chunk log.chunk is in hand, its page bits being set */
@@ -131,7 +133,8 @@ struct dvsm_lane {
 	_Atomic uint64_t help;		/* highest step that was done and whose tag is overwritten; whoever does it */
 };
 
-#define DVSM_BATCH		128U	/* blocks that one step moves at most */
+#define DVSM_BATCH		192U	/* blocks that one step moves at most */
+#define DVSM_LOG_SEEN		8U
 #define DVSM_MOVE_EXTRA		3U	/* what dvsm_cpu_move() may copy beyond them, of no meaning */
 
 struct dvsm_group {
@@ -143,13 +146,14 @@ struct dvsm_group {
 struct dvsm_log {
 	alignas(64) uint64_t word;	/* offset of the word */
 	uint64_t mask;
-	uint32_t stack;			/* class or DVSM_STACK_REMOTE */
+	uint32_t stack;			/* class or DVSM_STACK_REMOTE; of a slab that is filled or drained: its class */
 	uint32_t cpu;
 	uint32_t nr;			/* blocks; chunks */
 	uint32_t page;			/* first page of a slab */
 	uint32_t chunk;
 	uint32_t nr_groups;
 	uint32_t settle[2];		/* chunk + 1 whose hints may be missing; 0: none. Kept across steps */
+	uint64_t seen[DVSM_LOG_SEEN];	/* by number of another lane: the step that it was seen in, as a tag. Kept for ever */
 	uint64_t blocks[DVSM_BATCH + DVSM_MOVE_EXTRA];	/* addresses, as in stacks */
 	struct dvsm_group groups[DVSM_BATCH];
 };
@@ -168,6 +172,7 @@ enum dvsm_chunk_kind {
 	DVSM_CHUNK_OPEN,		/* pages in slabs */
 	DVSM_CHUNK_HUGE,		/* first of a huge block */
 	DVSM_CHUNK_BODY,		/* another one of it */
+	DVSM_CHUNK_BARRED,		/* not the heap's: something else was mapped there before it grew */
 };
 
 struct dvsm_heap_chunk {
@@ -230,7 +235,7 @@ struct dvsm_heap_header {
 	uint32_t first_chunk;		/* chunks below hold metadata */
 	uint32_t end_chunk;
 	uint32_t flags;
-	uint32_t reserved;
+	uint32_t grow;			/* chunks that are mapped at a time; 0: all of the heap is mapped */
 	uint64_t retain;		/* bytes of free chunks that keep their memory */
 	uint64_t lanes, logs, cpus, map, dirty, hints, chunks, classes, slabs, words;	/* offsets */
 	struct dvsm_class class[DVSM_CLASSES];
@@ -240,12 +245,15 @@ struct dvsm_heap_header {
 	_Atomic uint32_t nr_used;	/* chunks */
 	_Atomic uint32_t nr_dirty;	/* free chunks that keep their memory */
 	_Atomic uint32_t spare_chunk;	/* open chunk without slabs that is kept; + 1 */
+	_Atomic uint32_t mapped_chunk;	/* chunks below are mapped, and so are their parts of slabs and words */
+	_Atomic uint32_t growing;	/* lock of the former; a heap that grows is one process's */
 	_Atomic uint64_t nr_deaths;	/* lanes found with a dead holder */
 	_Atomic uint64_t nr_recovered;	/* blocks, pages or chunks that were in their hands, put back */
 	_Atomic uint64_t nr_discards;	/* chunks */
 	_Atomic uint64_t nr_misuses;
 	alignas(64) _Atomic uint32_t spare_slab[DVSM_CLASSES];	/* empty slab that is kept; page + 1 */
 	alignas(64) _Atomic uint64_t roots[DVSM_HEAP_ROOTS];	/* offsets; the program's */
+	pthread_mutex_t owners;		/* of who frees all of an owner's; robust, shared, only tried */
 };
 
 /* A process's view: the tables as addresses. Written at creation, then only read. */
@@ -270,6 +278,7 @@ struct dvsm_heap {
 	struct dvsm_region *region;	/* NULL where memory is private to a process */
 	struct dvsm_heap *next;		/* heaps of this process, for fork */
 	uint32_t flags;
+	bool is_copied;			/* private, in a region that fork() copies; @region is NULL */
 	_Atomic bool ready;		/* all of the above is there */
 };
 

@@ -50,6 +50,8 @@ struct dvsm_backend_ops {
 		       uint64_t *discarded);
 	int (*residency)(const struct dvsm_region *region, uint64_t offset, uint64_t end,
 			 struct dvsm_chunk *chunks, uint32_t nr_chunks, uint64_t *next);
+	int (*migrate)(const struct dvsm_region *region, uint64_t end,
+		       struct dvsm_region_migrate *migrate);
 };
 
 struct dvsm_region {
@@ -62,14 +64,27 @@ struct dvsm_region {
 	uint32_t policy;	/* DVSM_POLICY_ */
 	uint32_t nr_nodes;	/* bits of the set; 0 for none */
 	uint64_t nodes[DVSM_NODES_WORDS];
+	bool is_weighted;
+	uint8_t weights[DVSM_NODES_MAX];	/* of nodes of the set */
 	char label[DVSM_NAME_MAX];
 };
 
 /* region.c */
 struct dvsm_region *dvsm_handle_create(void);
 void dvsm_handle_destroy(struct dvsm_region *region);
+int dvsm_options_check(const struct dvsm_region_options *options);
+const uint8_t *dvsm_options_weights(const struct dvsm_region_options *options);
+bool dvsm_label_is_valid(const char *label);
+int dvsm_policy_check(const struct dvsm_region *region);
+int dvsm_policy_nodes(struct dvsm_region *region, const uint64_t *nodes, uint32_t nr_nodes);
+void dvsm_policy_weigh(struct dvsm_region *region);
+/* A handle for a descriptor that was opened for it, or -errno; on failure it is closed: NULL, errno. */
+struct dvsm_region *dvsm_region_wrap(int fd, uint32_t backend);
+int dvsm_range_check(const struct dvsm_region *region, uint64_t offset, uint64_t *length);
+bool dvsm_region_is_writable(const struct dvsm_region *region);
 
 /* backend.c */
+uint32_t dvsm_backend_wished(uint32_t backend);
 int dvsm_backend_choose(uint32_t backend);
 int dvsm_backend_create(struct dvsm_region *region);
 int dvsm_backend_open(struct dvsm_region *region, uint32_t backend);
@@ -79,21 +94,38 @@ uint64_t dvsm_backend_length_max(void);
 extern const struct dvsm_backend_ops dvsm_device_ops;
 int dvsm_ioctl(int fd, unsigned long command, void *argument);
 int dvsm_device_open(void);
+int dvsm_device_ioctl(unsigned long command, void *argument);
+int dvsm_device_discard_at(const void *address, uint64_t length);
+int dvsm_device_prefer_at(const void *address, uint64_t length, uint32_t node);
 int dvsm_device_info(struct dvsm_info *info);
 int dvsm_device_wrap(struct dvsm_region *region);
 
 /* backend_memfd.c */
 extern const struct dvsm_backend_ops dvsm_memfd_ops;
 #define DVSM_MEMFD_FEATURES	(DVSM_FEATURE_REGION | DVSM_FEATURE_POLICY | \
-				 DVSM_FEATURE_FIXED_BUFFERS)
+				 DVSM_FEATURE_FIXED_BUFFERS | DVSM_FEATURE_MIGRATE | \
+				 DVSM_FEATURE_PLACE)
 bool dvsm_memfd_recognise(int fd, size_t *page_size);
 int dvsm_memfd_wrap(struct dvsm_region *region, size_t page_size, uint32_t backend);
 int dvsm_memfd_policy_apply(const struct dvsm_region *region, void *address, uint64_t length);
 
 /* memfd_residency.c */
+/* Which nodes are wanted beside each chunk's. */
+struct dvsm_node_query {
+	struct dvsm_node_stats *nodes;	/* NULL, or receives what each holds */
+	uint32_t nr_nodes;
+};
 int dvsm_memfd_residency(const struct dvsm_region *region, uint64_t offset, uint64_t end,
 			 struct dvsm_chunk *chunks, uint32_t nr_chunks, uint64_t *next,
-			 struct dvsm_node_stats *nodes, uint32_t nr_nodes);
+			 const struct dvsm_node_query *query);
+int dvsm_memfd_migrate(const struct dvsm_region *region, uint64_t end,
+		       struct dvsm_region_migrate *migrate);
+
+/* snapshot.c */
+struct dvsm_snapshot_options;
+int dvsm_snapshot_prepare(const struct dvsm_region *region,
+			  const struct dvsm_snapshot_options *options,
+			  struct dvsm_snapshot_take *take);
 
 /* map.c */
 void *dvsm_map_aligned(int fd, uint64_t offset, uint64_t length, int prot, int flags);
@@ -101,6 +133,7 @@ void *dvsm_map_aligned(int fd, uint64_t offset, uint64_t length, int prot, int f
 /* Sizes of the first version of structs that have grown since. */
 #define DVSM_INFO_SIZE_FIRST		sizeof(struct dvsm_info)
 #define DVSM_REGION_INFO_SIZE_FIRST	offsetof(struct dvsm_region_info, out_parent_id)
+#define DVSM_OPTIONS_SIZE_FIRST		offsetof(struct dvsm_region_options, weights)
 
 /* struct.c */
 int dvsm_struct_check(const void *argument, size_t size, size_t first, size_t known);
@@ -112,6 +145,7 @@ const char *dvsm_getenv(const char *name);
 __attribute__((format(printf, 1, 2))) void dvsm_debug(const char *format, ...);
 ssize_t dvsm_file_read(const char *path, char *buffer, size_t size);
 int dvsm_system_nodes(const char *which, uint64_t *nodes);
+bool dvsm_system_weights(const uint64_t *nodes, uint8_t *weights);
 uint32_t dvsm_system_nr_nodes(void);
 bool dvsm_system_thp_by_fault(void);
 bool dvsm_system_thp(void);
@@ -143,6 +177,12 @@ static inline uint64_t dvsm_align_down(uint64_t value, uint64_t unit)
 static inline uint64_t dvsm_align_up(uint64_t value, uint64_t unit)
 {
 	return dvsm_align_down(value + unit - 1, unit);
+}
+
+/* What the kernel maps as a whole: it rounds lengths up to that, over whatever lies there. */
+static inline uint64_t dvsm_region_granule(const struct dvsm_region *region)
+{
+	return region->backend == DVSM_BACKEND_MEMFD_HUGETLB ? region->page_size : DVSM_PAGE_SIZE;
 }
 
 #endif /* DVSM_INTERNAL_H */

@@ -13,12 +13,17 @@
  * A request that comes back short is sent again for its rest. Where the file turns
  * out to end earlier than it was long at first, a read gives nothing, or ends off a
  * multiple of 4096.
+ *
+ * What has no memory is not written from the mapping, which would give it memory.
  */
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include <liburing.h>
 
@@ -29,6 +34,7 @@
 #define DVSM_IO_DEPTH		32
 #define DVSM_IO_DEPTH_MAX	1024
 #define DVSM_IO_BLOCK		(1ULL << 20)
+#define DVSM_IO_ZERO_PAGES	256
 
 /* A request in flight, or free to be one. Positions count from the range's start. */
 struct dvsm_io_slot {
@@ -49,12 +55,15 @@ struct dvsm_io {
 	uint64_t map_length;
 	int fd;			/* the caller's */
 	int direct;		/* the same file with O_DIRECT, or -1 */
+	int seek;		/* of the region, for lseek() */
 	uint32_t depth;
 	uint32_t flags;
 	uint64_t block;
 	int (*progress)(uint64_t done, uint64_t total, void *argument);
 	void *argument;
 	struct dvsm_io_result result;
+	uint64_t data;		/* position that has memory ... */
+	uint64_t data_end;	/* ... up to here */
 	/* While io_uring is used. */
 	struct io_uring ring;
 	struct dvsm_io_slot *slots;
@@ -107,26 +116,57 @@ static void dvsm_io_end_at(struct dvsm_io *io, uint64_t at)
 
 /*
  * The end of the memory or of the hole that begins at @at, and which of the two it
- * is. Where the backend cannot tell, all is memory.
+ * is. Where the backend cannot tell, all is memory. Memory is remembered, because
+ * finding its end costs by its length.
  */
-static uint64_t dvsm_io_extent(const struct dvsm_io *io, uint64_t at, uint64_t end, bool *hole)
+static uint64_t dvsm_io_extent(struct dvsm_io *io, uint64_t at, uint64_t end, bool *hole)
 {
-	off_t data = lseek(io->region->fd, (off_t)(io->offset + at), SEEK_DATA), next;
+	off_t found;
 
-	*hole = data < 0 ? errno == ENXIO : (uint64_t)data > io->offset + at;
+	*hole = false;
+	if (at >= io->data && at < io->data_end)
+		return io->data_end < end ? io->data_end : end;
+	found = lseek(io->seek, (off_t)(io->offset + at), SEEK_DATA);
+	*hole = found < 0 ? errno == ENXIO : (uint64_t)found > io->offset + at;
 	if (*hole)
-		return data < 0 || data - io->offset > end ? end : data - io->offset;
-	next = lseek(io->region->fd, (off_t)(io->offset + at), SEEK_HOLE);
-	if (next < 0 || (uint64_t)next <= io->offset + at || next - io->offset > end)
-		return end;
-	return next - io->offset;
+		return found < 0 || found - io->offset > end ? end : found - io->offset;
+	found = lseek(io->seek, (off_t)(io->offset + at), SEEK_HOLE);
+	io->data = at;
+	io->data_end = found < 0 || (uint64_t)found <= io->offset + at ? io->length :
+									 found - io->offset;
+	return io->data_end < end ? io->data_end : end;
 }
 
-/* Makes [at, end) of the file zeroes. False if that cannot be done but by writing them. */
-static bool dvsm_io_punch(const struct dvsm_io *io, uint64_t at, uint64_t end)
+/* Makes [at, end) of the file zeroes: a hole where there can be one, else written ones. */
+static int dvsm_io_zero(struct dvsm_io *io, uint64_t at, uint64_t end)
 {
-	return !fallocate(io->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			  (off_t)(io->file_offset + at), (off_t)(end - at));
+	static const char zeroes[DVSM_PAGE_SIZE] __attribute__((aligned(DVSM_PAGE_SIZE)));
+	struct iovec pages[DVSM_IO_ZERO_PAGES];
+	int nr, error;
+
+	if (!fallocate(io->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		       (off_t)(io->file_offset + at), (off_t)(end - at)))
+		return dvsm_io_done(io, end - at, false);
+	while (at < end) {
+		uint64_t rest = end - at;
+		ssize_t done;
+
+		for (nr = 0; nr < DVSM_IO_ZERO_PAGES && rest; nr++) {
+			pages[nr].iov_base = (void *)zeroes;
+			pages[nr].iov_len = rest < sizeof(zeroes) ? rest : sizeof(zeroes);
+			rest -= pages[nr].iov_len;
+		}
+		do {
+			done = pwritev(io->fd, pages, nr, (off_t)(io->file_offset + at));
+		} while (done < 0 && errno == EINTR);
+		if (done <= 0)
+			return done ? -errno : -EIO;
+		error = dvsm_io_done(io, done, false);
+		if (error)
+			return error;
+		at += done;
+	}
+	return 0;
 }
 
 static ssize_t dvsm_io_call(struct dvsm_io *io, int fd, uint64_t at, uint64_t length)
@@ -145,10 +185,23 @@ static ssize_t dvsm_io_call(struct dvsm_io *io, int fd, uint64_t at, uint64_t le
 static int dvsm_io_plain(struct dvsm_io *io, uint64_t at, uint64_t end, bool direct)
 {
 	while (at < end && at < io->length) {
-		uint64_t step = end - at < io->block ? end - at : io->block;
+		uint64_t step = end - at < io->block ? end - at : io->block, stop;
 		ssize_t done;
+		bool hole;
 		int error;
 
+		if (io->store) {
+			stop = dvsm_io_extent(io, at, end, &hole);
+			if (hole) {
+				error = dvsm_io_zero(io, at, stop);
+				if (error)
+					return error;
+				at = stop;
+				continue;
+			}
+			if (step > stop - at)
+				step = stop - at;
+		}
 		direct = direct && io->direct >= 0 && !(step % DVSM_PAGE_SIZE);
 		done = dvsm_io_call(io, direct ? io->direct : io->fd, at, step);
 		if (direct && done == -EINVAL) {
@@ -192,11 +245,12 @@ static void dvsm_io_prepare(struct dvsm_io *io, struct dvsm_io_slot *slot)
 	io->nr_in_flight++;
 }
 
-/* Finds the next block to ask for, at most to @end. False if there is none. */
-static bool dvsm_io_next(struct dvsm_io *io, uint64_t end, struct dvsm_io_slot *slot)
+/* Finds the next block to ask for, at most to @end. 1, or 0 if there is none, or -errno. */
+static int dvsm_io_next(struct dvsm_io *io, uint64_t end, struct dvsm_io_slot *slot)
 {
 	uint64_t in_map, stop;
 	bool hole;
+	int error;
 
 	while (io->next < end && io->next < io->length) {
 		slot->at = io->next;
@@ -208,8 +262,10 @@ static bool dvsm_io_next(struct dvsm_io *io, uint64_t end, struct dvsm_io_slot *
 			slot->end = slot->at + stop;
 		if (io->store) {
 			stop = dvsm_io_extent(io, slot->at, end, &hole);
-			if (hole && dvsm_io_punch(io, slot->at, stop)) {
-				io->result.done += stop - slot->at;
+			if (hole) {
+				error = dvsm_io_zero(io, slot->at, stop);
+				if (error)
+					return error;
 				io->next = stop;
 				continue;
 			}
@@ -217,9 +273,9 @@ static bool dvsm_io_next(struct dvsm_io *io, uint64_t end, struct dvsm_io_slot *
 				slot->end = stop;
 		}
 		io->next = slot->end;
-		return true;
+		return 1;
 	}
-	return false;
+	return 0;
 }
 
 /* Handles one completion. Returns 0, or an error that ends it all. */
@@ -255,16 +311,19 @@ static int dvsm_io_complete(struct dvsm_io *io, struct dvsm_io_slot *slot, int a
 }
 
 /* Fills the ring up. */
-static void dvsm_io_issue(struct dvsm_io *io, uint64_t end)
+static int dvsm_io_issue(struct dvsm_io *io, uint64_t end)
 {
 	uint32_t i;
+	int found;
 
 	for (i = 0; i < io->depth; i++)
 		if (!io->slots[i].in_use) {
-			if (!dvsm_io_next(io, end, &io->slots[i]))
-				return;
+			found = dvsm_io_next(io, end, &io->slots[i]);
+			if (found <= 0)
+				return found;
 			dvsm_io_prepare(io, &io->slots[i]);
 		}
+	return 0;
 }
 
 /* Takes in one completion at least. Returns the first error. */
@@ -294,15 +353,15 @@ static int dvsm_io_reap(struct dvsm_io *io)
 /* Carries [at, end), both aligned, past the page cache. */
 static int dvsm_io_uring(struct dvsm_io *io, uint64_t at, uint64_t end)
 {
-	int error = 0, ignored = 0;
+	int error, ignored = 0;
 
 	io->next = at;
 	io->result.how |= DVSM_IO_HOW_URING | (io->fixed ? DVSM_IO_HOW_FIXED : 0);
-	dvsm_io_issue(io, end);
+	error = dvsm_io_issue(io, end);
 	while (!error && io->nr_in_flight) {
 		error = dvsm_io_reap(io);
 		if (!error)
-			dvsm_io_issue(io, end);
+			error = dvsm_io_issue(io, end);
 	}
 	/* The memory is the kernel's to write to until all are back. */
 	while (io->nr_in_flight && ignored != -EBADF && ignored != -EFAULT)
@@ -376,7 +435,8 @@ static int dvsm_io_open_direct(const struct dvsm_io *io)
 /*
  * A file that gets holes at its end is as long as one that gets zeroes. And what is
  * read ends before the file does, because a read past the page cache fills the last
- * block's rest with zeroes.
+ * block's rest with zeroes, and because memory is made for what is expected. A store
+ * past a disk's end is write()'s to refuse.
  */
 static int dvsm_io_measure(struct dvsm_io *io)
 {
@@ -385,9 +445,10 @@ static int dvsm_io_measure(struct dvsm_io *io)
 
 	if (fstat(io->fd, &stat))
 		return -errno;
-	if (!S_ISREG(stat.st_mode))
-		return 0;
 	size = stat.st_size;
+	if (S_ISBLK(stat.st_mode) ? io->store || ioctl(io->fd, BLKGETSIZE64, &size) :
+				    !S_ISREG(stat.st_mode))
+		return 0;
 	if (size >= io->file_offset + io->length)
 		return 0;
 	if (io->store)
@@ -423,6 +484,17 @@ static int dvsm_io_options_apply(struct dvsm_io *io, const struct dvsm_io_option
 	return 0;
 }
 
+/*
+ * The region's own descriptor has a position that is the user's: it is used only where
+ * no other one can be had, as without /proc.
+ */
+static int dvsm_io_open_seek(const struct dvsm_region *region)
+{
+	int fd = region->ops->reopen(region, 0);
+
+	return fd < 0 ? region->fd : fd;
+}
+
 static int dvsm_io_open(struct dvsm_io *io)
 {
 	/* Whole pages of the backend: no part of a huge one of the pool can be mapped. */
@@ -439,6 +511,7 @@ static int dvsm_io_open(struct dvsm_io *io)
 		return -errno;
 	io->memory = io->map + (io->offset - start);
 	io->direct = dvsm_io_open_direct(io);
+	io->seek = io->store ? dvsm_io_open_seek(io->region) : io->region->fd;
 	return 0;
 }
 
@@ -446,6 +519,8 @@ static void dvsm_io_close(struct dvsm_io *io)
 {
 	if (io->direct >= 0)
 		close(io->direct);
+	if (io->seek != io->region->fd)
+		close(io->seek);
 	munmap(io->map, io->map_length);
 }
 

@@ -7,7 +7,8 @@
 /*
  * Maps where huge pages fit: address and offset equal modulo a chunk. Reserves
  * a chunk more than needed, so that the right place is certain to be inside,
- * and maps over the reserve; no other thread can get in between.
+ * and maps over the reserve; no other thread can get in between. The length is a
+ * multiple of the granule, or the mapping would go beyond the reserve.
  */
 void *dvsm_map_aligned(int fd, uint64_t offset, uint64_t length, int prot, int flags)
 {
@@ -78,6 +79,7 @@ void *dvsm_region_map(const struct dvsm_region *region, uint64_t offset, uint64_
 		      int prot, const struct dvsm_region_map_options *options)
 {
 	static const struct dvsm_region_map_options defaults = { .size = sizeof(defaults) };
+	const uint64_t granule = dvsm_region_granule(region);
 	int flags = MAP_SHARED;
 	void *address;
 	int error;
@@ -87,13 +89,15 @@ void *dvsm_region_map(const struct dvsm_region *region, uint64_t offset, uint64_
 	error = dvsm_map_options_check(options);
 	if (error)
 		return dvsm_fail_null(error);
-	if (offset % DVSM_PAGE_SIZE || offset >= region->length ||
-	    length > region->length - offset)
+	if (offset % granule || offset >= region->length || length > region->length - offset)
 		return dvsm_fail_null(EINVAL);
 	if (!length)
 		length = region->length - offset;
+	/* A part of a huge page in place of others' small ones: more than was asked for would go. */
+	if ((options->flags & DVSM_MAP_F_REPLACE) && granule != DVSM_PAGE_SIZE && length % granule)
+		return dvsm_fail_null(EINVAL);
 	/* Page multiples on the file side: a tail part counts as its page. */
-	length = dvsm_align_up(length, DVSM_PAGE_SIZE);
+	length = dvsm_align_up(length, granule);
 	if (options->flags & DVSM_MAP_F_PRIVATE)
 		flags = MAP_PRIVATE;
 	if (options->flags & (DVSM_MAP_F_FIXED | DVSM_MAP_F_REPLACE))
@@ -112,7 +116,16 @@ void *dvsm_region_map(const struct dvsm_region *region, uint64_t offset, uint64_
 	return address;
 }
 
+/*
+ * A huge page of the pool goes as a whole: the kernel refuses an end inside one. Nothing but
+ * that mapping can lie in it, so going on to its end is what dvsm_region_map() has rounded up.
+ */
 int dvsm_region_unmap(void *address, uint64_t length)
 {
-	return munmap(address, length) ? -errno : 0;
+	if (!munmap(address, length))
+		return 0;
+	if (errno == EINVAL && length && !((uintptr_t)address % DVSM_CHUNK_SIZE) &&
+	    !munmap(address, dvsm_align_up(length, DVSM_CHUNK_SIZE)))
+		return 0;
+	return -errno;
 }

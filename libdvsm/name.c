@@ -37,18 +37,6 @@ static int dvsm_name_place(uint32_t backend)
 	return chosen == DVSM_BACKEND_DEVICE;
 }
 
-static int dvsm_name_ioctl(unsigned long command, void *argument)
-{
-	int device = dvsm_device_open();
-	int result;
-
-	if (device < 0)
-		return device;
-	result = dvsm_ioctl(device, command, argument);
-	close(device);
-	return result;
-}
-
 int dvsm_name_create(const struct dvsm_region *region, const char *name, uint32_t mode,
 		     uint32_t flags)
 {
@@ -65,28 +53,13 @@ int dvsm_name_create(const struct dvsm_region *region, const char *name, uint32_
 	if (!name)
 		return dvsm_fail(EINVAL);
 	memcpy(create.name, name, strlen(name));
-	return dvsm_result(dvsm_name_ioctl(DVSM_IOC_NAME_CREATE, &create));
+	return dvsm_result(dvsm_device_ioctl(DVSM_IOC_NAME_CREATE, &create));
 }
 
-/* A handle for a descriptor that was opened for it, or NULL and errno. */
+/* A memfd's backend is told by the file but for that of 4 KiB pages. */
 static struct dvsm_region *dvsm_name_wrap(int fd, uint32_t backend)
 {
-	struct dvsm_region_options options = {
-		.size = sizeof(options),
-		.backend = backend == DVSM_BACKEND_MEMFD_4K ? backend : DVSM_BACKEND_AUTO,
-	};
-	struct dvsm_region *region;
-	int error;
-
-	if (fd < 0)
-		return dvsm_fail_null(fd);
-	region = dvsm_region_open(fd, &options);
-	if (!region) {
-		error = errno;
-		close(fd);
-		errno = error;
-	}
-	return region;
+	return dvsm_region_wrap(fd, backend == DVSM_BACKEND_MEMFD_4K ? backend : DVSM_BACKEND_AUTO);
 }
 
 static void dvsm_shm_path(char *path, size_t size, const char *name)
@@ -121,7 +94,7 @@ static int dvsm_shm_check(uint32_t mode, uint32_t flags, uint64_t length,
 		return -EOPNOTSUPP;
 	if (options && (options->flags || options->policy))
 		return -EOPNOTSUPP;
-	if (options && (options->nr_nodes || options->nodes))
+	if (options && (options->nr_nodes || options->nodes || dvsm_options_weights(options)))
 		return -EINVAL;
 	if (mode & ~0777U || !length || length % DVSM_PAGE_SIZE || length > INT64_MAX)
 		return -EINVAL;
@@ -153,8 +126,7 @@ struct dvsm_region *dvsm_region_create_named(const char *name, uint32_t mode, ui
 	int place, error = 0;
 
 	if (options) {
-		error = dvsm_struct_check(options, options->size, sizeof(*options),
-					  sizeof(*options));
+		error = dvsm_options_check(options);
 		if (error)
 			return dvsm_fail_null(error);
 		backend = options->backend;
@@ -200,7 +172,7 @@ struct dvsm_region *dvsm_name_open(const char *name, uint32_t flags, uint32_t ba
 	if (!place)
 		return dvsm_name_wrap(dvsm_shm_open(name, flags), backend);
 	memcpy(argument.name, name, strlen(name));
-	return dvsm_name_wrap(dvsm_name_ioctl(DVSM_IOC_NAME_OPEN, &argument), backend);
+	return dvsm_name_wrap(dvsm_device_ioctl(DVSM_IOC_NAME_OPEN, &argument), backend);
 }
 
 int dvsm_name_unlink(const char *name, uint32_t backend)
@@ -220,7 +192,7 @@ int dvsm_name_unlink(const char *name, uint32_t backend)
 		return unlink(path) ? dvsm_fail(errno) : 0;
 	}
 	memcpy(argument.name, name, strlen(name));
-	return dvsm_result(dvsm_name_ioctl(DVSM_IOC_NAME_UNLINK, &argument));
+	return dvsm_result(dvsm_device_ioctl(DVSM_IOC_NAME_UNLINK, &argument));
 }
 
 int dvsm_name_list(uint64_t *cursor, struct dvsm_name *names, uint32_t nr_names)
@@ -231,7 +203,7 @@ int dvsm_name_list(uint64_t *cursor, struct dvsm_name *names, uint32_t nr_names)
 		.names = (uintptr_t)names,
 		.nr_names = nr_names > INT32_MAX ? INT32_MAX : nr_names,
 	};
-	int error = dvsm_name_ioctl(DVSM_IOC_NAME_LIST, &argument);
+	int error = dvsm_device_ioctl(DVSM_IOC_NAME_LIST, &argument);
 
 	if (error)
 		return dvsm_fail(error);

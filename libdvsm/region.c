@@ -23,23 +23,29 @@ void dvsm_handle_destroy(struct dvsm_region *region)
 	munmap(region, sizeof(*region));
 }
 
-static int dvsm_options_check(const struct dvsm_region_options *options)
+int dvsm_options_check(const struct dvsm_region_options *options)
 {
-	return dvsm_struct_check(options, options->size, sizeof(*options), sizeof(*options));
+	return dvsm_struct_check(options, options->size, DVSM_OPTIONS_SIZE_FIRST,
+				 sizeof(*options));
+}
+
+/* NULL of a caller who knows none. */
+const uint8_t *dvsm_options_weights(const struct dvsm_region_options *options)
+{
+	return options->size >= sizeof(*options) ? options->weights : NULL;
 }
 
 /* The set that the caller gave, cut to the nodes that can exist at all. */
-static int dvsm_options_nodes(const struct dvsm_region_options *options,
-			      struct dvsm_region *region)
+int dvsm_policy_nodes(struct dvsm_region *region, const uint64_t *nodes, uint32_t nr_nodes)
 {
 	uint32_t node;
 
-	if (!options->nr_nodes)
+	if (!nr_nodes)
 		return 0;
-	if (!options->nodes)
+	if (!nodes)
 		return -EINVAL;
-	for (node = 0; node < options->nr_nodes; node++) {
-		if (!(options->nodes[node / 64] >> node % 64 & 1))
+	for (node = 0; node < nr_nodes; node++) {
+		if (!(nodes[node / 64] >> node % 64 & 1))
 			continue;
 		if (node >= DVSM_NODES_MAX)
 			return -EINVAL;
@@ -49,34 +55,73 @@ static int dvsm_options_nodes(const struct dvsm_region_options *options,
 	return region->nr_nodes ? 0 : -EINVAL;
 }
 
+/* The kernel's weights, if it has any; without a set for all nodes with memory. */
+void dvsm_policy_weigh(struct dvsm_region *region)
+{
+	uint64_t nodes[DVSM_NODES_WORDS];
+	uint32_t nr_nodes = region->nr_nodes;
+
+	if (nr_nodes)
+		memcpy(nodes, region->nodes, sizeof(nodes));
+	else
+		nr_nodes = (uint32_t)dvsm_system_nodes("has_memory", nodes);
+	if (!dvsm_system_weights(nodes, region->weights))
+		return;
+	memcpy(region->nodes, nodes, sizeof(nodes));
+	region->nr_nodes = nr_nodes;
+	region->is_weighted = true;
+}
+
+static int dvsm_policy_weights(struct dvsm_region *region, const uint8_t *weights)
+{
+	if (!weights)
+		return 0;
+	if (region->policy != DVSM_POLICY_WEIGHTED_INTERLEAVE || !region->nr_nodes)
+		return -EINVAL;
+	memcpy(region->weights, weights, region->nr_nodes);
+	region->is_weighted = true;
+	return 0;
+}
+
+/* As the device takes it, on all backends. */
+bool dvsm_label_is_valid(const char *label)
+{
+	size_t i;
+
+	for (i = 0; label[i]; i++)
+		if (i == DVSM_NAME_MAX - 1 || label[i] <= ' ' || label[i] > '~')
+			return false;
+	return true;
+}
+
 static int dvsm_options_apply(const struct dvsm_region_options *options,
 			      struct dvsm_region *region)
 {
 	const uint32_t known = DVSM_REGION_F_HUGE_REQUIRED | DVSM_REGION_F_PINNED |
-			       DVSM_REGION_F_REGISTRABLE;
+			       DVSM_REGION_F_REGISTRABLE | DVSM_REGION_F_FORK_COPY;
 	int error;
 
 	error = dvsm_options_check(options);
 	if (error)
 		return error;
-	if (options->flags & ~known || options->policy > DVSM_POLICY_INTERLEAVE)
+	if (options->flags & ~known || options->policy > DVSM_POLICY_WEIGHTED_INTERLEAVE)
 		return -EOPNOTSUPP;
-	error = dvsm_options_nodes(options, region);
+	error = dvsm_policy_nodes(region, options->nodes, options->nr_nodes);
 	if (error)
 		return error;
 	if (options->label) {
-		if (strnlen(options->label, DVSM_NAME_MAX) >= DVSM_NAME_MAX)
+		if (!dvsm_label_is_valid(options->label))
 			return -EINVAL;
 		strcpy(region->label, options->label);
 	}
 	region->backend = options->backend;
 	region->flags = options->flags;
 	region->policy = options->policy;
-	return 0;
+	return dvsm_policy_weights(region, dvsm_options_weights(options));
 }
 
 /* INHERIT and LOCAL take no nodes; BIND needs them. */
-static int dvsm_policy_check(const struct dvsm_region *region)
+int dvsm_policy_check(const struct dvsm_region *region)
 {
 	switch (region->policy) {
 	case DVSM_POLICY_INHERIT:
@@ -128,7 +173,7 @@ struct dvsm_region *dvsm_region_open(int fd, const struct dvsm_region_options *o
 		if (error)
 			return dvsm_fail_null(error);
 		if (options->flags || options->policy || options->nr_nodes ||
-		    options->nodes || options->label)
+		    options->nodes || options->label || dvsm_options_weights(options))
 			return dvsm_fail_null(EINVAL);
 		backend = options->backend;
 	}
@@ -141,6 +186,36 @@ struct dvsm_region *dvsm_region_open(int fd, const struct dvsm_region_options *o
 		dvsm_handle_destroy(region);
 		return dvsm_fail_null(error);
 	}
+	return region;
+}
+
+struct dvsm_region *dvsm_region_wrap(int fd, uint32_t backend)
+{
+	struct dvsm_region_options options = { .size = sizeof(options), .backend = backend };
+	struct dvsm_region *region;
+	int error;
+
+	if (fd < 0)
+		return dvsm_fail_null(fd);
+	region = dvsm_region_open(fd, &options);
+	if (!region) {
+		error = errno;
+		close(fd);
+		errno = error;
+	}
+	return region;
+}
+
+struct dvsm_region *dvsm_region_find(const void *address, uint64_t *offset)
+{
+	struct dvsm_region_find argument = {
+		.size = sizeof(argument), .address = (uintptr_t)address,
+	};
+	int fd = dvsm_device_ioctl(DVSM_IOC_REGION_FIND, &argument);
+	struct dvsm_region *region = dvsm_region_wrap(fd, DVSM_BACKEND_AUTO);
+
+	if (region && offset)
+		*offset = argument.out_offset;
 	return region;
 }
 
@@ -214,7 +289,7 @@ int dvsm_region_nodes(const struct dvsm_region *region, struct dvsm_node_stats *
 }
 
 /* Makes *length a real length; the region's end need not be a page's. */
-static int dvsm_range_check(const struct dvsm_region *region, uint64_t offset, uint64_t *length)
+int dvsm_range_check(const struct dvsm_region *region, uint64_t offset, uint64_t *length)
 {
 	if (offset % DVSM_PAGE_SIZE || offset >= region->length || *length % DVSM_PAGE_SIZE)
 		return -EINVAL;
@@ -223,7 +298,7 @@ static int dvsm_range_check(const struct dvsm_region *region, uint64_t offset, u
 	return *length > region->length - offset ? -EINVAL : 0;
 }
 
-static bool dvsm_region_is_writable(const struct dvsm_region *region)
+bool dvsm_region_is_writable(const struct dvsm_region *region)
 {
 	int flags = fcntl(region->fd, F_GETFL);
 

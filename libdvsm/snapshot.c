@@ -28,38 +28,52 @@ static int dvsm_snapshot_options_check(const struct dvsm_snapshot_options *optio
 	error = dvsm_struct_check(options, options->size, sizeof(*options), sizeof(*options));
 	if (error)
 		return error;
-	if (options->flags & ~(DVSM_SNAPSHOT_F_READ_ONLY | DVSM_SNAPSHOT_F_ADAPTIVE))
+	if (options->flags & ~(DVSM_SNAPSHOT_F_READ_ONLY | DVSM_SNAPSHOT_F_ADAPTIVE |
+			       DVSM_SNAPSHOT_F_STRICT))
 		return -EOPNOTSUPP;
 	if (options->reserved)
 		return -EINVAL;
-	if (options->label && strnlen(options->label, DVSM_NAME_MAX) >= DVSM_NAME_MAX)
+	if (options->label && !dvsm_label_is_valid(options->label))
 		return -EINVAL;
+	return 0;
+}
+
+/* The command that takes a snapshot of @region with @options, which may be NULL. */
+int dvsm_snapshot_prepare(const struct dvsm_region *region,
+			  const struct dvsm_snapshot_options *options,
+			  struct dvsm_snapshot_take *take)
+{
+	int error;
+
+	*take = (struct dvsm_snapshot_take) { .size = sizeof(*take) };
+	error = options ? dvsm_snapshot_options_check(options) : 0;
+	if (error)
+		return error;
+	if (!dvsm_has_snapshots(region))
+		return -EOPNOTSUPP;
+	if (!options)
+		return 0;
+	if (options->offset >= region->length)
+		return -EINVAL;
+	take->flags = options->flags;
+	take->offset = options->offset;
+	take->length = options->length;
+	take->granularity = options->granularity;
+	if (options->label)
+		memcpy(take->label, options->label, strlen(options->label));
 	return 0;
 }
 
 struct dvsm_region *dvsm_snapshot_take(const struct dvsm_region *region,
 				       const struct dvsm_snapshot_options *options)
 {
-	static const struct dvsm_snapshot_options defaults = { .size = sizeof(defaults) };
-	struct dvsm_snapshot_take take = { .size = sizeof(take) };
 	struct dvsm_region *snapshot;
+	struct dvsm_snapshot_take take;
 	int error, fd;
 
-	if (!options)
-		options = &defaults;
-	error = dvsm_snapshot_options_check(options);
+	error = dvsm_snapshot_prepare(region, options, &take);
 	if (error)
 		return dvsm_fail_null(error);
-	if (!dvsm_has_snapshots(region))
-		return dvsm_fail_null(EOPNOTSUPP);
-	if (options->offset >= region->length)
-		return dvsm_fail_null(EINVAL);
-	take.flags = options->flags;
-	take.offset = options->offset;
-	take.length = options->length;
-	take.granularity = options->granularity;
-	if (options->label)
-		memcpy(take.label, options->label, strlen(options->label));
 	/* The handle first: a descriptor that exists is handed out. */
 	snapshot = dvsm_handle_create();
 	if (!snapshot)
@@ -71,8 +85,8 @@ struct dvsm_region *dvsm_snapshot_take(const struct dvsm_region *region,
 	}
 	*snapshot = *region;
 	snapshot->fd = fd;
-	snapshot->flags &= DVSM_REGION_F_HUGE_REQUIRED;
-	if (options->flags & DVSM_SNAPSHOT_F_READ_ONLY)
+	snapshot->flags &= DVSM_REGION_F_HUGE_REQUIRED | DVSM_REGION_F_FORK_COPY;
+	if (take.flags & DVSM_SNAPSHOT_F_READ_ONLY)
 		snapshot->flags |= DVSM_REGION_F_READ_ONLY;
 	memcpy(snapshot->label, take.label, sizeof(snapshot->label));
 	return snapshot;
@@ -122,7 +136,7 @@ int dvsm_snapshot_merge(const struct dvsm_region *region, const struct dvsm_regi
 
 /* Ranges written, or -errno. A batch of the kernel's may be smaller than the array. */
 static int dvsm_diff(const struct dvsm_region *region, const struct dvsm_region *other,
-		     uint64_t offset, uint64_t end, struct dvsm_range *ranges,
+		     uint32_t flags, uint64_t offset, uint64_t end, struct dvsm_range *ranges,
 		     uint32_t nr_ranges, uint64_t *next)
 {
 	uint32_t nr = 0;
@@ -131,6 +145,7 @@ static int dvsm_diff(const struct dvsm_region *region, const struct dvsm_region 
 	do {
 		struct dvsm_region_diff diff = {
 			.size = sizeof(diff),
+			.flags = flags,
 			.offset = offset,
 			.length = end - offset,
 			.ranges = (uintptr_t)(ranges + nr),
@@ -139,11 +154,14 @@ static int dvsm_diff(const struct dvsm_region *region, const struct dvsm_region 
 		};
 
 		error = dvsm_ioctl(region->fd, DVSM_IOC_REGION_DIFF, &diff);
+		/* What was told so far has to reach the caller: it may not be told again. */
+		if (error && nr)
+			break;
 		if (error)
 			return error;
 		nr += diff.out_nr_ranges;
 		offset = diff.out_next;
-	} while (nr < nr_ranges && offset < end);
+	} while (nr < nr_ranges && offset < end && !flags);
 	*next = offset;
 	return (int)nr;
 }
@@ -163,9 +181,9 @@ static int dvsm_diff_check(const struct dvsm_region *region, const struct dvsm_r
 	return 0;
 }
 
-int dvsm_region_diff(const struct dvsm_region *region, const struct dvsm_region *other,
-		     uint64_t offset, uint64_t length, struct dvsm_range *ranges,
-		     uint32_t nr_ranges, uint64_t *next)
+static int dvsm_diff_once(const struct dvsm_region *region, const struct dvsm_region *other,
+			  uint32_t flags, uint64_t offset, uint64_t length,
+			  struct dvsm_range *ranges, uint32_t nr_ranges, uint64_t *next)
 {
 	uint64_t unwanted;
 	int error;
@@ -175,8 +193,23 @@ int dvsm_region_diff(const struct dvsm_region *region, const struct dvsm_region 
 		return dvsm_fail(error);
 	if (!ranges || !nr_ranges || nr_ranges > INT32_MAX)
 		return dvsm_fail(EINVAL);
-	return dvsm_result(dvsm_diff(region, other, offset, offset + length, ranges, nr_ranges,
-				     next ? next : &unwanted));
+	return dvsm_result(dvsm_diff(region, other, flags, offset, offset + length, ranges,
+				     nr_ranges, next ? next : &unwanted));
+}
+
+int dvsm_region_diff(const struct dvsm_region *region, const struct dvsm_region *other,
+		     uint64_t offset, uint64_t length, struct dvsm_range *ranges,
+		     uint32_t nr_ranges, uint64_t *next)
+{
+	return dvsm_diff_once(region, other, 0, offset, length, ranges, nr_ranges, next);
+}
+
+int dvsm_snapshot_advance(const struct dvsm_region *region, const struct dvsm_region *snapshot,
+			  uint64_t offset, uint64_t length, struct dvsm_range *ranges,
+			  uint32_t nr_ranges, uint64_t *next)
+{
+	return dvsm_diff_once(region, snapshot, DVSM_DIFF_F_ADVANCE, offset, length, ranges,
+			      nr_ranges, next);
 }
 
 int dvsm_region_diff_each(const struct dvsm_region *region, const struct dvsm_region *other,
@@ -193,7 +226,7 @@ int dvsm_region_diff_each(const struct dvsm_region *region, const struct dvsm_re
 		return dvsm_fail(answer);
 	end = offset + length;
 	while (offset < end) {
-		nr = dvsm_diff(region, other, offset, end, ranges, DVSM_DIFF_BATCH, &offset);
+		nr = dvsm_diff(region, other, 0, offset, end, ranges, DVSM_DIFF_BATCH, &offset);
 		if (nr < 0)
 			return dvsm_fail(nr);
 		for (i = 0; i < nr; i++) {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -84,6 +85,28 @@ int dvsm_system_nodes(const char *which, uint64_t *nodes)
 		}
 	}
 	return nr_nodes;
+}
+
+/* Weights of the nodes of a set; 1 where the kernel has none. Whether it has any. */
+bool dvsm_system_weights(const uint64_t *nodes, uint8_t *weights)
+{
+	char path[80], text[16];
+	bool any = false;
+	uint32_t node;
+
+	for (node = 0; node < DVSM_NODES_MAX; node++) {
+		long weight = 0;
+
+		if (!(nodes[node / 64] >> node % 64 & 1))
+			continue;
+		snprintf(path, sizeof(path),
+			 "/sys/kernel/mm/mempolicy/weighted_interleave/node%u", node);
+		if (dvsm_file_read(path, text, sizeof(text)) > 0)
+			weight = strtol(text, NULL, 10);
+		any |= weight > 0;
+		weights[node] = weight >= 1 && weight <= UINT8_MAX ? (uint8_t)weight : 1;
+	}
+	return any;
 }
 
 uint32_t dvsm_system_nr_nodes(void)

@@ -3,10 +3,12 @@
  * Mapping anew what is mapped: views of a region, and 2 MiB mappings again.
  *
  * Offset and protection of what is there are the kernel's to tell, by
- * /proc/self/maps. It is read without stdio, and again for every piece, because
+ * /proc/self/maps. It is read without a stream, and again for every piece, because
  * what is replaced changes the list.
  */
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -65,19 +67,16 @@ static int dvsm_maps_line(struct dvsm_maps *maps, char *line, size_t size)
 /* "START-END rwxs OFFSET MAJOR:MINOR INODE PATH" */
 static void dvsm_maps_parse(const char *line, struct dvsm_mapping *mapping)
 {
-	unsigned int major, minor;
-	char *at;
+	unsigned int major = 0, minor = 0;
+	char access[5] = "----";
 
-	mapping->start = strtoull(line, &at, 16);
-	mapping->end = strtoull(at + 1, &at, 16);
-	mapping->prot = (at[1] == 'r' ? PROT_READ : 0) | (at[2] == 'w' ? PROT_WRITE : 0) |
-			(at[3] == 'x' ? PROT_EXEC : 0);
-	mapping->is_shared = at[4] == 's';
-	mapping->offset = strtoull(at + 5, &at, 16);
-	major = (unsigned int)strtoul(at, &at, 16);
-	minor = (unsigned int)strtoul(at + 1, &at, 16);
+	*mapping = (struct dvsm_mapping){ 0 };
+	sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64, &mapping->start, &mapping->end,
+	       access, &mapping->offset, &major, &minor, &mapping->inode);
+	mapping->prot = (access[0] == 'r' ? PROT_READ : 0) | (access[1] == 'w' ? PROT_WRITE : 0) |
+			(access[2] == 'x' ? PROT_EXEC : 0);
+	mapping->is_shared = access[3] == 's';
 	mapping->device = makedev(major, minor);
-	mapping->inode = strtoull(at, NULL, 10);
 }
 
 /* What is mapped at @address, from there on. */

@@ -68,7 +68,8 @@ DVSM_API const char *dvsm_backend_name(uint32_t backend);
 
 /**
  * dvsm_info - what a backend can do on this machine, now.
- * @backend: DVSM_BACKEND_, AUTO for the one that a new region would get
+ * @backend: DVSM_BACKEND_, AUTO for the one that a new region would get (whether from
+ *   the pool of huge pages depends on its length, too, and is not told)
  * @info: its size and flags set by the caller; receives the rest. Without the
  *   module out_abi_version is 0, and limits, charges and out_nr_regions are 0,
  *   for the library does not know them

@@ -162,7 +162,7 @@ struct dvsm_io_result {
  * @offset: where in the region
  * @fd: the file or block device, open for reading; its position is not used
  * @file_offset: where in the file
- * @length: how much; 0 means to the region's end. The end of the file ends it too
+ * @length: how much; 0 means to the region's end. The end of the file or device ends it too
  * @options: NULL for all zero
  * @result: NULL, or receives what was done
  *
@@ -190,8 +190,10 @@ DVSM_API int dvsm_region_load(const struct dvsm_region *region, uint64_t offset,
  * @options: NULL for all zero
  * @result: NULL, or receives what was done
  *
- * As dvsm_region_load(). What has no memory in the region is written as zeroes and
- * takes none. Says nothing about stable storage: fsync(2) does.
+ * As dvsm_region_load(). What has no memory in the region becomes a hole of the file,
+ * or zeroes where that cannot be, and takes no memory; on MEMFD_HUGETLB, where nothing
+ * tells it, it takes the pages that are reserved for it. Says nothing about stable
+ * storage: fsync(2) does.
  *
  * Return: as dvsm_region_load(); -ENOSPC, -EFBIG and what else write(2) says.
  */

@@ -5,10 +5,13 @@
 
 #include <dvsm/base.h>
 #include <dvsm/region.h>
+#include <dvsm/place.h>
 #include <dvsm/dma.h>
 #include <dvsm/snapshot.h>
+#include <dvsm/async.h>
 #include <dvsm/name.h>
 #include <dvsm/events.h>
+#include <dvsm/watch.h>
 #include <dvsm/heap.h>
 
 #endif /* DVSM_DVSM_H */

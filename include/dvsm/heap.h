@@ -12,7 +12,15 @@
  *
  * The functions that are named like C's and POSIX's have their semantics, errno included. Blocks of 16 bytes
  * and more, and all others too, are aligned to 16. A free of what was not allocated, or was freed already, ends
- * the process with a message (see DVSM_HEAP_F_HARDENED), not the heap.
+ * the process with a message, not the heap, where it is noticed: in a hardened heap (DVSM_HEAP_F_HARDENED) always, at
+ * once; in others at once if the block is beyond 64 KiB or has an owner, if it was the last one that was freed on that
+ * CPU, or if the address is in no slab; else when it leaves its CPU's stack for its slab. Where malloc hands it out
+ * before that, two have it, and nobody is told.
+ *
+ * ENOMEM means that the heap's reserve is used up, or, of a private heap, a limit on address space.
+ * Memory is taken when it is touched: where the machine or a limit has none left then, that is SIGBUS
+ * in a shared heap (of a memfd the kernel may kill somebody instead), and in a private one what
+ * becomes of any private memory.
  */
 #ifndef DVSM_HEAP_H
 #define DVSM_HEAP_H
@@ -54,7 +62,7 @@ struct dvsm_heap;
  *   what the process's limits allow. Takes no memory until it is used
  * @retain: bytes of free memory that the heap keeps rather than give back to the region; 0 means 32 MiB. An
  *   eighth of what is in use comes on top
- * @retain_none: free memory goes back at once
+ * @retain_none: free memory goes back at once. On MEMFD_HUGETLB none does
  * @reserved: 0
  * @address: where the heap shall be, a multiple of 2 MiB; NULL lets the library choose
  */
@@ -83,6 +91,10 @@ DVSM_API struct dvsm_heap *dvsm_heap_create(const struct dvsm_heap_options *opti
  * @region: of 64 MiB to 1 TiB, all zeroes; belongs to the heap on success
  * @options: as for dvsm_heap_create(); backend and reserve must be 0
  *
+ * In a region that was made PINNED every block is memory that devices may be given for long. Nothing of it goes back
+ * before the region does: dvsm_heap_trim() gives back 0 bytes, and dvsm_heap_destroy() leaves it, contents included, to
+ * who is still attached. What is pinned later, or exported, counts as much for the chunks that it touches.
+ *
  * Return: as dvsm_heap_create().
  */
 DVSM_API struct dvsm_heap *dvsm_heap_create_on(struct dvsm_region *region,
@@ -93,9 +105,29 @@ DVSM_API struct dvsm_heap *dvsm_heap_create_on(struct dvsm_region *region,
  * @fd: what dvsm_heap_fd() gave there; belongs to the heap on success
  *
  * Return: the heap; NULL with errno EEXIST (something is mapped at the heap's address in this process), EINVAL
- * (no heap, one that is not complete, or of another version), or as dvsm_region_open() says.
+ * (no heap, one that is not complete, is damaged, or of another version), or as dvsm_region_open() says.
  */
 DVSM_API struct dvsm_heap *dvsm_heap_attach(int fd);
+
+/**
+ * dvsm_heap_create_named - make a heap that others find by a name.
+ * @name: as for dvsm_name_create(), in <dvsm/name.h>; must not be there yet
+ * @mode: 0 to 0777, less the umask
+ * @flags: DVSM_NAME_F_KEEP; without it the name ends with the last user of the heap, and memfd has none of that kind
+ * @options: as for dvsm_heap_create(); a private heap is EINVAL
+ *
+ * dvsm_name_unlink() ends the name. Return: as dvsm_heap_create() and dvsm_region_create_named() say.
+ */
+DVSM_API struct dvsm_heap *dvsm_heap_create_named(const char *name, uint32_t mode, uint32_t flags,
+						  const struct dvsm_heap_options *options);
+
+/**
+ * dvsm_heap_attach_named - use a heap that has a name.
+ * @backend: DVSM_BACKEND_; AUTO looks where AUTO makes heaps, and nowhere else
+ *
+ * Return: as dvsm_heap_attach() and dvsm_name_open() say; EINVAL also while the heap is being made.
+ */
+DVSM_API struct dvsm_heap *dvsm_heap_attach_named(const char *name, uint32_t backend);
 
 /**
  * dvsm_heap_detach - this process stops using a heap.
@@ -180,15 +212,23 @@ DVSM_API DVSM_MALLOC DVSM_SIZED(2) void *dvsm_heap_malloc(struct dvsm_heap *heap
 DVSM_API DVSM_MALLOC DVSM_SIZED(2, 3) void *dvsm_heap_calloc(struct dvsm_heap *heap, size_t nr,
 							    size_t size);
 DVSM_API DVSM_SIZED(3) void *dvsm_heap_realloc(struct dvsm_heap *heap, void *address, size_t size);
+DVSM_API DVSM_SIZED(3, 4) void *dvsm_heap_reallocarray(struct dvsm_heap *heap, void *address,
+						       size_t nr, size_t size);
 DVSM_API DVSM_MALLOC DVSM_SIZED(3) void *dvsm_heap_aligned_alloc(struct dvsm_heap *heap,
 								size_t alignment, size_t size);
+DVSM_API DVSM_MALLOC DVSM_SIZED(3) void *dvsm_heap_memalign(struct dvsm_heap *heap,
+							   size_t alignment, size_t size);
+/* Returns the error, as above. */
+DVSM_API int dvsm_heap_posix_memalign(struct dvsm_heap *heap, void **address, size_t alignment,
+				      size_t size);
 DVSM_API size_t dvsm_heap_usable_size(const struct dvsm_heap *heap, const void *address);
 
 /**
  * dvsm_heap_malloc_node - a block in memory of one node.
  * @node: from 0
  *
- * Memory that the node does not have comes from elsewhere, as the region's policy has it.
+ * Memory that the node does not have comes from elsewhere, as the region's policy has it. What is not touched yet comes from the
+ * node whichever process touches it; on MEMFD_HUGETLB if it is this one.
  * Return: the block; NULL with errno EINVAL (no such node) or ENOMEM.
  */
 DVSM_API DVSM_MALLOC DVSM_SIZED(2) void *dvsm_heap_malloc_node(struct dvsm_heap *heap, size_t size,
@@ -213,16 +253,47 @@ DVSM_API DVSM_MALLOC DVSM_SIZED(2) void *dvsm_heap_malloc_owned(struct dvsm_heap
  * What a dead process has left, for instance, also the block that it died with inside malloc or free. Nobody may
  * allocate for the owner or free its blocks meanwhile; all else may go on. Who dies in here leaves the rest for another call.
  *
- * Return: how many they were; -EINVAL, or -EBUSY where every lane is taken.
+ * Return: how many they were; -EINVAL; -EBUSY where every lane is taken, or where a thread that is stopped was just
+ * finishing what a dead one had begun: call again.
  */
 DVSM_API long dvsm_heap_owner_free(struct dvsm_heap *heap, uint64_t owner);
+
+/**
+ * dvsm_heap_join - let others know when this process dies.
+ * @owner: what it allocates for by dvsm_heap_malloc_owned(); not 0
+ *
+ * It is the process that joins; a child by fork() is no member. See dvsm_region_join(), in <dvsm/events.h>.
+ * Return: 0; -EINVAL; -EEXIST; -EOPNOTSUPP on backends without events, and for a private heap; or as that says.
+ */
+DVSM_API int dvsm_heap_join(struct dvsm_heap *heap, uint64_t owner);
+
+/** dvsm_heap_leave - be a member no more. Return: 0; -ENOENT; -EOPNOTSUPP. */
+DVSM_API int dvsm_heap_leave(struct dvsm_heap *heap, uint64_t owner);
+
+/** dvsm_heap_events - a descriptor that is readable when members have died; the caller's. Return: it; -EOPNOTSUPP. */
+DVSM_API int dvsm_heap_events(const struct dvsm_heap *heap);
+
+/**
+ * dvsm_heap_reap - free what dead members have left.
+ * @fd: of dvsm_heap_events()
+ *
+ * For each member that died, or runs another program, since the last call: dvsm_heap_owner_free().
+ * Does not wait for deaths, and leaves the descriptor non-blocking; several may reap by one. It waits where it has read
+ * of a death and a thread that finishes what was begun there, and began with that only after this call did, is stopped.
+ *
+ * Return: how many blocks they were; -EOVERFLOW when deaths were forgotten that were not read in time,
+ * the others being done: dvsm_region_members() says who lives; -EBUSY as dvsm_heap_owner_free(), and
+ * nothing was read: call again; -EBADF.
+ */
+DVSM_API long dvsm_heap_reap(struct dvsm_heap *heap, int fd);
 
 /**
  * dvsm_heap_trim - give free memory back.
  * @keep: bytes of it that may stay
  *
  * Empties the stacks of the CPUs that the calling thread can run on (it visits each of them, whatever its affinity,
- * and comes back), gives up empty slabs, and gives back to the region the memory of free chunks.
+ * and comes back), gives up empty slabs, and gives back to the region the memory of free chunks. On MEMFD_HUGETLB chunks
+ * keep their pages, which are the heap's for as long as it lives.
  *
  * Return: bytes given back.
  */
@@ -246,6 +317,9 @@ DVSM_API size_t dvsm_heap_trim(struct dvsm_heap *heap, size_t keep);
  * @out_deaths: threads that were found dead inside the allocator
  * @out_recovered: how many of them had something in hand, which was put back
  * @out_discarded: bytes given back to the region so far
+ *
+ * @out_deaths and @out_recovered do not bound what the dead have lost: a process may die with any number of blocks, and
+ * outside of the allocator. Which those are only dvsm_heap_walk() tells, to a program that has a list of its own.
  */
 struct dvsm_heap_stats {
 	size_t size;
@@ -314,7 +388,8 @@ DVSM_API int dvsm_heap_print(struct dvsm_heap *heap, int fd);
  * @level: 0: finish what the dead have begun. 1: the tables' own invariants, which hold while others work, too.
  *   2: every byte is free, cached, live or metadata, each block in one place; nobody may be at work meanwhile
  *
- * Says what is wrong on standard error if DVSM_DEBUG is set. Return: 0; -EUCLEAN for a broken heap; -EINVAL.
+ * Says what is wrong on standard error if DVSM_DEBUG is set.
+ * Return: 0; -EUCLEAN for a broken heap; -EINVAL; -ENOMEM.
  */
 DVSM_API int dvsm_heap_check(struct dvsm_heap *heap, int level);
 
@@ -323,7 +398,7 @@ DVSM_API int dvsm_heap_check(struct dvsm_heap *heap, int level);
  * @visit: gets each block's address and usable size; anything but 0 ends the walk
  *
  * Nobody may be at work meanwhile. A block that a process lost when it died is among them.
- * Return: 0, or what @visit answered.
+ * Return: 0, or what @visit answered; -ENOMEM.
  */
 DVSM_API int dvsm_heap_walk(struct dvsm_heap *heap,
 			    int (*visit)(void *address, size_t size, void *context), void *context);

@@ -24,11 +24,15 @@ struct dvsm_region;
  *
  * @size: sizeof(struct dvsm_region_options)
  * @backend: DVSM_BACKEND_
- * @flags: DVSM_REGION_F_HUGE_REQUIRED, _PINNED, _REGISTRABLE
+ * @flags: DVSM_REGION_F_HUGE_REQUIRED, _PINNED, _REGISTRABLE, _FORK_COPY
  * @policy: DVSM_POLICY_, where memory goes when it is first touched
  * @nr_nodes: bits in the set at @nodes
  * @nodes: node set, bit N % 64 of word N / 64 is node N; NULL for no set
- * @label: name for people, at most DVSM_NAME_MAX - 1 bytes; NULL for none
+ * @label: name for people, at most DVSM_NAME_MAX - 1 bytes of '!' to '~'; NULL for none
+ * @weights: for WEIGHTED_INTERLEAVE with a set: @nr_nodes elements, element N is how many
+ *   chunks in a row go to node N, 1 to 255 for each node of the set. NULL for those that
+ *   the kernel has in /sys/kernel/mm/mempolicy/weighted_interleave (Linux 6.9 and later),
+ *   of all nodes with memory where there is no set; else 1 each
  */
 struct dvsm_region_options {
 	size_t size;
@@ -38,6 +42,7 @@ struct dvsm_region_options {
 	uint32_t nr_nodes;
 	const uint64_t *nodes;
 	const char *label;
+	const uint8_t *weights;
 };
 
 /**
@@ -48,7 +53,8 @@ struct dvsm_region_options {
  *
  * On memfd: HUGE_REQUIRED means MEMFD_HUGETLB; PINNED is EOPNOTSUPP, because
  * mlock() holds for one process's mapping only and does not keep pages in place;
- * a policy on MEMFD_HUGETLB holds for mappings made through this handle only.
+ * FORK_COPY and WEIGHTED_INTERLEAVE likewise; a policy on MEMFD_HUGETLB holds for
+ * mappings made through this handle only.
  *
  * Return: the handle; dvsm_region_destroy() ends it. NULL with errno EINVAL,
  * EOPNOTSUPP, E2BIG, ENOSPC, ENOMEM (also: the huge page pool is too small),
@@ -84,6 +90,19 @@ dvsm_region_open(int fd, const struct dvsm_region_options *options);
  */
 DVSM_API struct dvsm_region *
 dvsm_region_reopen(const struct dvsm_region *region, uint32_t flags);
+
+/**
+ * dvsm_region_find - a handle for the region that is mapped somewhere in this process.
+ * @address: in a mapping
+ * @offset: NULL, or receives where in the region that is
+ *
+ * For who has closed the descriptor, or has a copy that fork() made (FORK_COPY). On the
+ * DEVICE backend alone.
+ *
+ * Return: the handle; NULL and errno: ENOENT (no region is mapped there), EMFILE,
+ * ENOMEM, EOPNOTSUPP (an older module); what open("/dev/dvsm") says.
+ */
+DVSM_API struct dvsm_region *dvsm_region_find(const void *address, uint64_t *offset);
 
 /**
  * dvsm_region_destroy - close the descriptor and end the handle.
@@ -164,6 +183,10 @@ struct dvsm_region_map_options {
  * Without FIXED or REPLACE the address is equal to @offset modulo 2 MiB, so
  * that huge pages fit, on every backend.
  *
+ * On MEMFD_HUGETLB a page is 2 MiB here, because the kernel maps no part of one:
+ * @offset, and an address that is given, are multiples of it, a part counts as
+ * the whole, and with REPLACE a @length that is no multiple is EINVAL.
+ *
  * Return: the address; NULL with errno EINVAL, EACCES (PROT_WRITE on a read-only
  * descriptor), EEXIST, ENOMEM, E2BIG, EOPNOTSUPP.
  */
@@ -174,7 +197,11 @@ DVSM_API void *dvsm_region_map(const struct dvsm_region *region, uint64_t offset
 /**
  * dvsm_region_unmap - end a mapping or a part of one.
  * @address: a multiple of 4096
- * @length: in bytes, more than 0
+ * @length: in bytes, more than 0; as it was given to dvsm_region_map() ends all of
+ *   a mapping
+ *
+ * A huge page of the pool (MEMFD_HUGETLB) goes as a whole: an end inside one means
+ * its end if @address is a multiple of 2 MiB, else it is EINVAL.
  *
  * Return: 0; -EINVAL, -ENOMEM as munmap() says.
  */
@@ -199,7 +226,7 @@ DVSM_API int dvsm_region_info(const struct dvsm_region *region, struct dvsm_regi
  * @nr_nodes: elements of the array; may be 0
  *
  * Return: how many nodes there could be, which may be more than @nr_nodes;
- * -errno.
+ * -errno; on memfd -EOPNOTSUPP where move_pages() is forbidden, as in containers.
  */
 DVSM_API int dvsm_region_nodes(const struct dvsm_region *region,
 			       struct dvsm_node_stats *nodes, uint32_t nr_nodes);
@@ -213,6 +240,8 @@ DVSM_API int dvsm_region_nodes(const struct dvsm_region *region,
  *   uses one
  * @populated: NULL, or receives the bytes that this call allocated, also when
  *   it fails with -ENOMEM, -ENOSPC or -EINTR
+ *
+ * On MEMFD_HUGETLB whole pages are allocated, also those that the range has a part of.
  *
  * Return: 0; -EINVAL, -EBADF, -ENOMEM, -ENOSPC, -EINTR (a fatal signal),
  * -EHWPOISON.
@@ -248,7 +277,8 @@ DVSM_API int dvsm_region_discard(const struct dvsm_region *region, uint64_t offs
  * On memfd the answer comes from a mapping that the call makes for itself: a
  * chunk is HUGE when the kernel maps it by one 2 MiB entry; the folios of
  * another one are reported as if they were single pages. MEMFD_HUGETLB regions that are
- * resident in parts need userfaultfd() for it, else -EOPNOTSUPP.
+ * resident in parts need userfaultfd() for it, else -EOPNOTSUPP. Where move_pages() is
+ * forbidden, as in containers, every chunk's node is DVSM_NODE_MIXED.
  *
  * Return: elements written, 0 when nothing is resident from @offset on;
  * -EINVAL, -EFAULT, -ENOMEM, -EOPNOTSUPP.
@@ -256,6 +286,81 @@ DVSM_API int dvsm_region_discard(const struct dvsm_region *region, uint64_t offs
 DVSM_API int dvsm_region_residency(const struct dvsm_region *region, uint64_t offset,
 				   uint64_t length, struct dvsm_chunk *chunks,
 				   uint32_t nr_chunks, uint64_t *next);
+
+/**
+ * dvsm_region_balance - whether the kernel moves the region's memory to who uses it.
+ * @region: handle; of a descriptor opened for writing unless @mode is KEEP
+ * @mode: DVSM_BALANCE_KEEP, _OFF, _OBSERVE, _ON; see <linux/dvsm.h>
+ *
+ * Return: the mode before the call; -EBADF; -EOPNOTSUPP on memfd, for a mode that does
+ * not exist, and for OBSERVE and ON with a pinned region.
+ */
+DVSM_API int dvsm_region_balance(const struct dvsm_region *region, uint32_t mode);
+
+/**
+ * dvsm_region_balance_report - where memory is, and where it is used from.
+ * @region: handle
+ * @uses: table of @nr_nodes rows: element I * @nr_nodes + J is about chunks on node I that
+ *   are used from node J
+ * @nr_nodes: rows and columns; may be 0
+ * @nr_hints: NULL, or receives how often the kernel has looked since the mode was set
+ * @nr_held: NULL, or receives how often a chunk stayed because it had moved lately
+ *
+ * Costs by folios if @nr_nodes is not 0.
+ *
+ * Return: how many nodes there could be, which may be more than @nr_nodes; rows and
+ * columns beyond that are not written. -EFAULT, -ENOMEM, -EOPNOTSUPP (memfd).
+ */
+DVSM_API int dvsm_region_balance_report(const struct dvsm_region *region,
+					struct dvsm_balance_use *uses, uint32_t nr_nodes,
+					uint64_t *nr_hints, uint64_t *nr_held);
+
+/**
+ * dvsm_region_migrate - move what a range holds to other nodes.
+ * @region: handle, of a descriptor opened for writing
+ * @migrate: its size, range and node sets set by the caller, as <linux/dvsm.h> says;
+ *   receives what became of each byte, in failure too. On memfd move_pages() is
+ *   used: page by page, of a chunk that somebody has mapped, be it the caller, only with
+ *   CAP_SYS_NICE (else out_referenced), and out_pinned is 0, because nothing tells who
+ *   holds it
+ *
+ * Return: 0 when the range was worked through, though some of it may not have moved;
+ * -EINVAL, -E2BIG, -EBADF, -EBUSY (a pinned region), -EINTR, -ENOMEM; -EOPNOTSUPP on a
+ * kernel that cannot, and on memfd where move_pages() is forbidden.
+ */
+DVSM_API int dvsm_region_migrate(const struct dvsm_region *region,
+				 struct dvsm_region_migrate *migrate);
+
+/**
+ * dvsm_region_migrate_to_node - dvsm_region_migrate() to one node.
+ * @region: handle, of a descriptor opened for writing
+ * @offset: start of the range, a multiple of 4096
+ * @length: of the range, a multiple of 4096; 0 means to the region's end
+ * @node: its number
+ * @left: NULL, or receives the bytes that are not there now: pinned, in use, or
+ *   without memory on the node
+ *
+ * Return: as dvsm_region_migrate().
+ */
+DVSM_API int dvsm_region_migrate_to_node(const struct dvsm_region *region, uint64_t offset,
+					 uint64_t length, int node, uint64_t *left);
+
+struct bitmask;
+
+/**
+ * dvsm_region_migrate_to_nodes - dvsm_region_migrate() to nodes that libnuma names.
+ * @region: handle, of a descriptor opened for writing
+ * @offset: as above
+ * @length: as above
+ * @nodes: libnuma's set, as numa_parse_nodestring() makes it; this library does not
+ *   need libnuma
+ * @left: as above
+ *
+ * Return: as dvsm_region_migrate().
+ */
+DVSM_API int dvsm_region_migrate_to_nodes(const struct dvsm_region *region, uint64_t offset,
+					  uint64_t length, const struct bitmask *nodes,
+					  uint64_t *left);
 
 #ifdef __cplusplus
 }

@@ -28,14 +28,15 @@ extern "C" {
  * @size: sizeof(struct dvsm_snapshot_options)
  * @flags: DVSM_SNAPSHOT_F_READ_ONLY: the handle can never be mapped or written
  *   for writing; DVSM_SNAPSHOT_F_ADAPTIVE: with a granularity below a chunk, a chunk of
- *   which much was copied becomes one piece again
+ *   which much was copied becomes one piece again; DVSM_SNAPSHOT_F_STRICT: a write for
+ *   which what the snapshot reads cannot be copied fails, in place of losing it
  * @reserved: 0
  * @offset: start of the range, a multiple of DVSM_CHUNK_SIZE
  * @length: of the range, a multiple of DVSM_CHUNK_SIZE or to the region's end; 0
  *   means to the region's end
  * @granularity: bytes that a write on either side copies: DVSM_CHUNK_SIZE, 65536 or
  *   4096; 0 means DVSM_CHUNK_SIZE, or 4096 if adaptive; else EOPNOTSUPP
- * @label: name for people, at most DVSM_NAME_MAX - 1 bytes; NULL for none
+ * @label: name for people, at most DVSM_NAME_MAX - 1 bytes of '!' to '~'; NULL for none
  */
 struct dvsm_snapshot_options {
 	size_t size;
@@ -100,8 +101,8 @@ DVSM_API int dvsm_snapshot_restore(const struct dvsm_region *region,
  * @merged: NULL, or receives the bytes that became the region's
  *
  * Chunks that the snapshot only read are not looked at: whoever needs what he
- * read to be unchanged writes there too. Costs by chunks of the snapshot;
- * copies nothing.
+ * read to be unchanged writes there too. Costs by chunks that diverged; copies
+ * pages of those that were copied in parts, and nothing else.
  *
  * Return: 0; -EAGAIN: both have written, and @flags is 0: nothing was changed.
  * -EINVAL (not a snapshot of @region, or both flags), -EBADF, -EOPNOTSUPP (also:
@@ -119,14 +120,14 @@ DVSM_API int dvsm_snapshot_merge(const struct dvsm_region *region,
  * @other: a snapshot of it, its parent, or another snapshot of that
  * @offset: start of the range
  * @length: of the range; 0 means to the region's end
- * @ranges: array, receives ranges in order of offset, none adjacent: whole
- *   chunks, cut at the region's end
+ * @ranges: array, receives ranges in order of offset, none adjacent
  * @nr_ranges: elements of the array, more than 0
  * @next: NULL, or receives where the next call goes on, or the range's end
  *
- * A chunk is in the answer if the two do not share it and one of them has
- * written there, even if the bytes are equal. Reads no memory; costs by chunks
- * that have memory.
+ * A page is in the answer if the two do not share it and one of them has
+ * written there, even if the bytes are equal; what was copied as a chunk or in parts
+ * counts as written to that extent. Reads no memory; costs by chunks that were written
+ * to since, if none was a hole, else by chunks that have memory.
  *
  * Return: elements written, 0 when nothing diverged from @offset on; -EINVAL
  * (also: the two have nothing in common), -EBADF, -EFAULT, -ENOMEM, -EINTR,
@@ -135,6 +136,31 @@ DVSM_API int dvsm_snapshot_merge(const struct dvsm_region *region,
 DVSM_API int dvsm_region_diff(const struct dvsm_region *region, const struct dvsm_region *other,
 			      uint64_t offset, uint64_t length, struct dvsm_range *ranges,
 			      uint32_t nr_ranges, uint64_t *next);
+
+/**
+ * dvsm_snapshot_advance - what was written to a region since this was last asked.
+ * @region: handle, of a descriptor opened for writing
+ * @snapshot: a snapshot of it, likewise
+ * @offset: start of the range, a multiple of DVSM_CHUNK_SIZE
+ * @length: of the range, a multiple of DVSM_CHUNK_SIZE or to the region's end; 0
+ *   means to the region's end
+ * @ranges: as for dvsm_region_diff()
+ * @nr_ranges: elements of the array, 256 or more
+ * @next: as for dvsm_region_diff()
+ *
+ * As dvsm_region_diff(), and what is told becomes the snapshot's contents: it holds what
+ * the region held at the call, to be saved from there, and the next call tells what was
+ * written since. Each chunk is of one moment; for a moment of the whole region compare
+ * two snapshots.
+ *
+ * Return: elements written; -EINVAL (also: not a snapshot of it), -EBADF, -EFAULT,
+ * -EBUSY (a device may be writing to the first chunk that differs), -ENOMEM, -EIO,
+ * -EINTR, -EOPNOTSUPP.
+ */
+DVSM_API int dvsm_snapshot_advance(const struct dvsm_region *region,
+				   const struct dvsm_region *snapshot, uint64_t offset,
+				   uint64_t length, struct dvsm_range *ranges,
+				   uint32_t nr_ranges, uint64_t *next);
 
 /**
  * dvsm_region_diff_each - call a function for each range that has diverged.

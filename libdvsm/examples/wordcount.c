@@ -27,8 +27,9 @@ struct options {
 static const char usage[] =
 	"usage: wordcount [OPTION...] [FILE-OR-DIRECTORY...]\n"
 	"\n"
-	"Counts words, A-Z and a-z in lower case, by processes that share one hash table\n"
-	"in a dvsm region. Without files: text under /usr/share and /usr/lib/python3.\n"
+	"Counts words, A-Z and a-z in lower case, by processes that share hash tables in a\n"
+	"dvsm region, one on each NUMA node. Without files: text under /usr/share and\n"
+	"/usr/lib/python3.\n"
 	"\n"
 	"  -b, --backend=NAME     auto (default), dvsm, memfd, memfd-hugetlb, memfd-thp, memfd-4k\n"
 	"  -w, --workers=N        worker processes (default: usable CPUs)\n"
@@ -239,12 +240,17 @@ static int write_entries(const char *path, const struct entry *entries, uint64_t
 static int populate(const struct table *table)
 {
 	struct timespec start;
-	uint64_t populated;
-	int error;
+	uint64_t populated = 0, done, offset;
+	unsigned int i;
+	int error = 0;
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	error = dvsm_region_populate(table->region, 0, table_shared(table)->words_next, 0,
-				     &populated);
+	for (i = 0; i < table->nr_shards && !error; i++) {
+		offset = table_shard_offset(table, i);
+		error = dvsm_region_populate(table->region, offset,
+					     table_shard(table, i)->words_next - offset, 0, &done);
+		populated += done;
+	}
 	if (error)
 		fprintf(stderr, "wordcount: populate: %s\n", strerror(-error));
 	else
@@ -257,11 +263,13 @@ static int populate(const struct table *table)
 static int fill(const struct options *options, const struct corpus *corpus, struct table *table,
 		double *seconds)
 {
+	struct nodes nodes;
 	unsigned int scale;
 	int error;
 
+	worker_nodes(&nodes, options->nr_workers);
 	for (scale = 1;; scale *= 4) {
-		error = table_create(table, options->backend, corpus->length, scale);
+		error = table_create(table, options->backend, &nodes, corpus->length, scale);
 		if (error) {
 			fprintf(stderr, "wordcount: no region of backend %s: %s\n",
 				dvsm_backend_name(options->backend), strerror(-error));
@@ -294,7 +302,6 @@ static int finish(const struct options *options, const struct corpus *corpus,
 		return 2;
 	}
 	report(table, corpus, options->nr_workers, seconds, entries, nr_entries);
-	qsort(entries, nr_entries, sizeof(*entries), entry_compare);
 	error = options->output ? write_entries(options->output, entries, nr_entries) : 0;
 	if (error)
 		fprintf(stderr, "wordcount: %s: %s\n", options->output, strerror(-error));

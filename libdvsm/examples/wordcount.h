@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * wordcount: word frequencies of a text corpus, counted by several processes in
- * one hash table that lives in a dvsm region.
+ * hash tables that live in a dvsm region: one for each NUMA node, a shard.
  *
  * The region, front to back; everything in it refers by offset from its start,
  * so that it may be mapped anywhere:
  *
- *   struct shared   queue, statistics
- *   slots           power of two, open addressing, linear probing
- *   words           records (length, letters), in slices of a chunk: each
- *                   worker fills slices of its own, on its own node
+ *   struct shared   queue, statistics; a chunk, wherever it comes to be
+ *   for each shard, in chunks that dvsm_region_place_node() puts on its node:
+ *     struct shard
+ *     slots         power of two, open addressing, linear probing
+ *     words         records (length, letters), in slices of a chunk: each
+ *                   worker fills slices of its own
+ *
+ * A worker runs on the CPUs of one node and counts in the shard of that node, so
+ * that all it writes but its statistics is local. A word may be in several
+ * shards: the parent adds them up at the end.
  *
  * A slot goes from 0 to a word's reference by one compare-and-swap and never
  * changes again; the release in it publishes the record. Its count is added to
@@ -28,6 +34,7 @@
 #include <dvsm/dvsm.h>
 
 #define WORKERS_MAX	256
+#define SHARDS_MAX	64
 #define BLOCK_SIZE	(256UL << 10)	/* bytes of a file that are one task */
 
 /* wordcount_corpus.c: which files; known to all by fork, not in the region. */
@@ -73,25 +80,32 @@ struct worker_stats {
 };
 
 struct shared {
-	uint64_t slots;			/* offset */
-	uint64_t nr_slots;
-	uint64_t words_end;		/* offset */
 	_Alignas(128) _Atomic uint64_t next_task;
-	_Alignas(128) _Atomic uint64_t words_next;	/* offset of the next free slice */
 	_Alignas(128) _Atomic uint32_t full;		/* more room is needed: start again */
 	_Atomic uint32_t failed;			/* a worker said why */
 	struct worker_stats workers[WORKERS_MAX];
+};
+
+struct shard {
+	uint64_t slots;			/* offset */
+	uint64_t nr_slots;
+	uint64_t words_end;		/* offset */
+	int32_t node;			/* wanted; -1: any */
+	int32_t error;			/* why the node could not be asked for, or 0 */
+	_Alignas(128) _Atomic uint64_t words_next;	/* offset of the next free slice */
 };
 
 struct table {
 	struct dvsm_region *region;
 	char *base;		/* of the mapping; struct shared is there */
 	uint64_t length;
+	uint64_t shard_length;
+	unsigned int nr_shards;	/* one behind the other, from the second chunk on */
 };
 
-/* A process's own end of the table. */
+/* A process's own end of a shard. */
 struct table_writer {
-	struct shared *shared;
+	struct shard *shard;
 	char *base;
 	uint64_t next, end;	/* free part of the current slice */
 	uint64_t nr_distinct;
@@ -109,7 +123,14 @@ static inline int shown(uint32_t length)
 	return length < 40 ? (int)length : 40;
 }
 
-int table_create(struct table *table, uint32_t backend, uint64_t text, unsigned int scale);
+/* Nodes on which workers run; none where it makes no difference. */
+struct nodes {
+	unsigned int nr;
+	int numbers[SHARDS_MAX];
+};
+
+int table_create(struct table *table, uint32_t backend, const struct nodes *nodes, uint64_t text,
+		 unsigned int scale);
 void table_destroy(struct table *table);
 bool table_add(struct table_writer *writer, const char *word, uint32_t length, uint64_t hash);
 struct entry *table_entries(const struct table *table, uint64_t *nr_entries);
@@ -119,10 +140,20 @@ static inline struct shared *table_shared(const struct table *table)
 	return (struct shared *)table->base;
 }
 
+static inline uint64_t table_shard_offset(const struct table *table, unsigned int n)
+{
+	return DVSM_CHUNK_SIZE + n * table->shard_length;
+}
+
+static inline struct shard *table_shard(const struct table *table, unsigned int n)
+{
+	return (struct shard *)(table->base + table_shard_offset(table, n));
+}
+
 /* wordcount_worker.c */
 extern const unsigned char letter_of[256];	/* lower case, or 0 */
 void worker_run(const struct table *table, const struct corpus *corpus, unsigned int n);
-int worker_node(unsigned int n);
+void worker_nodes(struct nodes *nodes, unsigned int nr_workers);
 
 /* wordcount_report.c */
 void report_progress(const struct table *table, const struct corpus *corpus,

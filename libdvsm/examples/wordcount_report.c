@@ -147,6 +147,119 @@ static void report_pages_line(const char *name, const struct placement *placemen
 	printf(" %9" PRIu64 " %11.1f\n", total / unit, (double)total / MIB);
 }
 
+/* Chunks of one shard, as the kernel sees them. */
+struct shard_view {
+	uint64_t on[NODES_MAX];
+	uint64_t nr, nr_mixed, nr_unknown;
+};
+
+#define NODE_UNKNOWN	(-1)
+#define NODE_MIXED	(-2)
+
+/*
+ * By move_pages(2), not by what dvsm says. It knows pages that this process has mapped:
+ * of a huge chunk any will do; of small pages it has read all that are in use by now.
+ */
+static int chunk_node(const struct table *table, const struct dvsm_chunk *chunk)
+{
+	const bool huge = chunk->flags & DVSM_CHUNK_F_HUGE;
+	const char *start = table->base + chunk->offset;
+	int node = NODE_UNKNOWN, got;
+	uint64_t at;
+
+	if (huge)
+		(void)*(const volatile char *)start;
+	for (at = 0; at < DVSM_CHUNK_SIZE; at += huge ? DVSM_CHUNK_SIZE : 4096) {
+		got = dvsm_node_of(start + at);
+		if (got < 0)
+			continue;
+		if (node != NODE_UNKNOWN && node != got)
+			return NODE_MIXED;
+		node = got;
+	}
+	return node;
+}
+
+static int shard_look(const struct table *table, unsigned int n, struct shard_view *view)
+{
+	uint64_t offset = table_shard_offset(table, n), end = offset + table->shard_length;
+	struct dvsm_chunk chunks[256];
+	int nr, node, i;
+
+	memset(view, 0, sizeof(*view));
+	while (offset < end) {
+		nr = dvsm_region_residency(table->region, offset, end - offset, chunks, 256,
+					   &offset);
+		if (nr < 0)
+			return nr;
+		for (i = 0; i < nr; i++) {
+			node = chunk_node(table, &chunks[i]);
+			view->nr++;
+			if (node >= 0 && node < NODES_MAX)
+				view->on[node]++;
+			else
+				*(node == NODE_MIXED ? &view->nr_mixed : &view->nr_unknown) += 1;
+		}
+	}
+	return 0;
+}
+
+static void report_shard(const struct table *table, unsigned int n, unsigned int nr_workers,
+			 int nr_nodes, const struct shard_view *view)
+{
+	const struct worker_stats *stats = table_shared(table)->workers;
+	int wanted = table_shard(table, n)->node, node;
+	uint64_t nr_distinct = 0;
+	char name[12] = "any";
+	unsigned int i;
+
+	for (i = n; i < nr_workers; i += table->nr_shards)
+		nr_distinct += stats[i].nr_distinct;
+	if (wanted >= 0)
+		snprintf(name, sizeof(name), "%d", wanted);
+	printf("%-8u %6s %10" PRIu64 " %8" PRIu64, n, name, nr_distinct, view->nr);
+	for (node = 0; node < nr_nodes; node++)
+		if (is_online(node))
+			printf(" %6" PRIu64, view->on[node]);
+	printf(" %8" PRIu64 " %8" PRIu64 "\n", view->nr_mixed, view->nr_unknown);
+}
+
+static void report_shards(const struct table *table, unsigned int nr_workers, int nr_nodes)
+{
+	static struct shard_view view;
+	uint64_t nr = 0, nr_local = 0;
+	const struct shard *shard;
+	unsigned int n;
+	int node, error;
+
+	printf("\n%-8s %6s %10s %8s", "shard", "wanted", "distinct", "chunks");
+	for (node = 0; node < nr_nodes; node++)
+		if (is_online(node))
+			printf(" node %d", node);
+	printf(" %8s %8s\n", "several", "unknown");
+	for (n = 0; n < table->nr_shards; n++) {
+		shard = table_shard(table, n);
+		error = shard_look(table, n, &view);
+		if (error) {
+			printf("%-8u not known: %s\n", n, strerror(-error));
+			continue;
+		}
+		report_shard(table, n, nr_workers, nr_nodes, &view);
+		nr += view.nr;
+		if (shard->node >= 0)
+			nr_local += view.on[shard->node];
+		if (shard->error)
+			printf("         node %d could not be asked for: %s\n", shard->node,
+			       strerror(-shard->error));
+	}
+	if (table->nr_shards == 1 && table_shard(table, 0)->node < 0)
+		printf("one shard, placed by nobody: the workers' CPUs are on one node\n");
+	else
+		printf("%" PRIu64 " of %" PRIu64
+		       " chunks are on the node of their shard's workers, by move_pages(2)\n",
+		       nr_local, nr);
+}
+
 /* A field of smaps for the mapping that begins at @base, in KiB. */
 static uint64_t smaps_field(const char *base, const char *field)
 {
@@ -168,7 +281,7 @@ static uint64_t smaps_field(const char *base, const char *field)
 	return value;
 }
 
-static void report_pages(const struct table *table)
+static void report_pages(const struct table *table, unsigned int nr_workers)
 {
 	static struct placement placement;
 	int error = placement_get(table, &placement), i;
@@ -185,6 +298,7 @@ static void report_pages(const struct table *table)
 	printf(" %9s %11s\n", "in all", "MiB");
 	report_pages_line("2 MiB", &placement, true);
 	report_pages_line("4 KiB", &placement, false);
+	report_shards(table, nr_workers, placement.nr_nodes);
 	hugetlb = smaps_field(table->base, "Shared_Hugetlb");
 	printf("smaps of the parent: %" PRIu64 " KiB mapped, %" PRIu64
 	       " KiB of it by 2 MiB entries\n", smaps_field(table->base, "Rss") + hugetlb,
@@ -221,6 +335,6 @@ void report(const struct table *table, const struct corpus *corpus, unsigned int
 	       (double)corpus->length / MIB / seconds);
 	report_top(entries, nr_entries);
 	report_workers(table, nr_workers);
-	report_pages(table);
+	report_pages(table, nr_workers);
 	report_faults(table, nr_workers);
 }

@@ -69,21 +69,24 @@ static int node_cpus(int node, cpu_set_t *cpus)
 	return CPU_COUNT(cpus);
 }
 
-/* Worker @n goes to the nodes with usable CPUs in turn. -1: there is one only. */
-int worker_node(unsigned int n)
+/* The nodes that so many workers go to in turn: those with usable CPUs, if there are two. */
+void worker_nodes(struct nodes *nodes, unsigned int nr_workers)
 {
-	int nodes[1024], nr_nodes = 0, node;
 	cpu_set_t cpus;
+	int node;
 
-	for (node = 0; node < 1024; node++)
+	nodes->nr = 0;
+	for (node = 0; node < 1024 && nodes->nr < SHARDS_MAX; node++)
 		if (node_cpus(node, &cpus) > 0)
-			nodes[nr_nodes++] = node;
-	return nr_nodes > 1 ? nodes[n % (unsigned int)nr_nodes] : -1;
+			nodes->numbers[nodes->nr++] = node;
+	if (nodes->nr < 2)
+		nodes->nr = 0;
+	else if (nodes->nr > nr_workers)
+		nodes->nr = nr_workers;
 }
 
-static void worker_place(struct worker_stats *stats, unsigned int n)
+static void worker_place(struct worker_stats *stats, int node)
 {
-	int node = worker_node(n);
 	cpu_set_t cpus;
 
 	if (node >= 0 && node_cpus(node, &cpus) > 0 && !sched_setaffinity(0, sizeof(cpus), &cpus))
@@ -210,12 +213,15 @@ void worker_run(const struct table *table, const struct corpus *corpus, unsigned
 {
 	struct shared *shared = table_shared(table);
 	struct worker worker = {
-		.writer = { .shared = shared, .base = table->base },
+		.writer = {
+			.shard = table_shard(table, n % table->nr_shards),
+			.base = table->base,
+		},
 		.stats = &shared->workers[n],
 	};
 	uint64_t faults = nr_faults(), task;
 
-	worker_place(worker.stats, n);
+	worker_place(worker.stats, worker.writer.shard->node);
 	while (!shared->full && !shared->failed) {
 		const struct file *file;
 		int error;

@@ -191,12 +191,100 @@ EXPORT void malloc_stats(void)
 		dvsm_heap_print(&dvsm_default_heap, STDERR_FILENO);
 }
 
+/* The elements that the C library's has, of one heap; the stream may be one in memory, and may allocate. */
 EXPORT int malloc_info(int options, FILE *stream)
 {
+	struct dvsm_heap_class_stats classes[DVSM_CLASSES];
+	struct dvsm_heap_stats stats = { .size = sizeof(stats) };
+	int nr, i;
+
 	if (options)
 		return EINVAL;
-	fflush(stream);
-	if (heap_is_ready())
-		dvsm_heap_print(&dvsm_default_heap, fileno(stream));
+	HEAP_OR(ENOMEM);
+	dvsm_heap_stats(&dvsm_default_heap, &stats);
+	nr = dvsm_heap_stats_classes(&dvsm_default_heap, classes, DVSM_CLASSES);
+	fputs("<malloc version=\"1\">\n<heap nr=\"0\">\n<sizes>\n", stream);
+	for (i = 0; i < nr; i++)
+		if (classes[i].slabs)
+			fprintf(stream,
+				"  <size from=\"%llu\" to=\"%llu\" total=\"%llu\" count=\"%llu\"/>\n",
+				(unsigned long long)(i ? classes[i - 1].block_size + 1 : 0),
+				(unsigned long long)classes[i].block_size,
+				(unsigned long long)(classes[i].free + classes[i].cached) *
+					classes[i].block_size,
+				(unsigned long long)(classes[i].free + classes[i].cached));
+	fprintf(stream,
+		"</sizes>\n<total type=\"live\" count=\"%llu\" size=\"%llu\"/>\n"
+		"<total type=\"mmap\" count=\"0\" size=\"%llu\"/>\n"
+		"<system type=\"current\" size=\"%llu\"/>\n<aspace type=\"total\" size=\"%llu\"/>\n"
+		"</heap>\n</malloc>\n",
+		(unsigned long long)stats.out_live_blocks, (unsigned long long)stats.out_live,
+		(unsigned long long)stats.out_huge,
+		(unsigned long long)(stats.out_chunks + stats.out_retained),
+		(unsigned long long)stats.out_reserved);
 	return 0;
 }
+
+/* Before main(), so that no child of vfork() makes the heap. */
+__attribute__((constructor)) static void heap_begin(void)
+{
+	heap_first();
+}
+
+/* The C library's own names for these. Programs that call both kinds free one's blocks by the other. */
+#define ALSO(name)	asm(".globl __libc_" #name "\n.set __libc_" #name ", " #name "\n")
+ALSO(malloc);
+ALSO(free);
+ALSO(cfree);
+ALSO(calloc);
+ALSO(realloc);
+ALSO(reallocarray);
+ALSO(memalign);
+ALSO(valloc);
+ALSO(pvalloc);
+ALSO(mallopt);
+ALSO(mallinfo);
+
+/*
+ * A child of vfork() runs in its parent's thread area, and the kernel does not register restartable sequences for it: the CPU
+ * number there is the parent's, and nothing would restart the child. So the child says that it has none, and takes
+ * the way without stacks. The kernel writes the parent's number anew when that goes on. As the function returns twice,
+ * the return address must not stay on the stack.
+ */
+asm(".pushsection .text\n"
+    ".globl vfork\n"
+    ".type vfork, @function\n"
+    ".balign 16\n"
+    "vfork:\n\t"
+    ".cfi_startproc\n\t"
+    "endbr64\n\t"
+    "popq %rdi\n\t"
+    ".cfi_adjust_cfa_offset -8\n\t"
+    ".cfi_register %rip, %rdi\n\t"
+    "movl $58, %eax\n\t"
+    "syscall\n\t"
+    "pushq %rdi\n\t"
+    ".cfi_adjust_cfa_offset 8\n\t"
+    ".cfi_rel_offset %rip, 0\n\t"
+    "testq %rax, %rax\n\t"
+    "jz 1f\n\t"
+    "js 2f\n\t"
+    "ret\n"
+    "1:\n\t"
+    "movq dvsm_rseq_offset(%rip), %rcx\n\t"
+    "testq %rcx, %rcx\n\t"
+    "jz 3f\n\t"
+    "movl $-1, %fs:4(%rcx)\n"
+    "3:\n\t"
+    "ret\n"
+    "2:\n\t"
+    "negl %eax\n\t"
+    "movq errno@gottpoff(%rip), %rcx\n\t"
+    "movl %eax, %fs:(%rcx)\n\t"
+    "orq $-1, %rax\n\t"
+    "ret\n\t"
+    ".cfi_endproc\n\t"
+    ".size vfork, . - vfork\n\t"
+    ".popsection\n"
+    ".globl __vfork\n"
+    ".set __vfork, vfork\n");

@@ -6,6 +6,9 @@ static const struct {
 	const char *name, *about;
 	int (*run)(int argc, char **argv);
 } nouns[] = {
+	{ "list", "the regions that there are", dvsmctl_list },
+	{ "show", "one region: its chunks and counters", dvsmctl_show },
+	{ "top", "what regions do, again and again", dvsmctl_top },
 	{ "heap", "report, map and audit heaps", dvsmctl_heap },
 };
 

@@ -4,12 +4,8 @@
  *
  * It attaches like any stranger, so it sees what they see, and finishes what the dead have begun.
  */
-#include <fcntl.h>
 #include <getopt.h>
-#include <sys/syscall.h>
 #include <unistd.h>
-
-#include <dvsm/heap.h>
 
 #include "dvsmctl.h"
 
@@ -24,7 +20,7 @@ static const char usage[] =
 	"  audit    whether every byte is free, cached, live or metadata\n"
 	"  recover  finish what the dead have begun, and no more\n"
 	"the heap:\n"
-	"  NAME          a file in /dev/shm, or a path\n"
+	"  NAME          a file in /dev/shm, a name of the module's, or a path\n"
 	"  -f, --fd N    a descriptor that dvsmctl inherited, or of the process of --pid\n"
 	"  -p, --pid PID look at that process's descriptor\n"
 	"options:\n"
@@ -33,29 +29,9 @@ static const char usage[] =
 	"map and audit without --busy want that nobody is at work meanwhile.\n";
 
 struct options {
-	const char *name;
-	int fd, pid;
+	struct dvsmctl_target target;
 	bool busy;
 };
-
-static int heap_open(const struct options *options)
-{
-	char path[4096];
-	int pidfd, fd;
-
-	if (options->pid > 0) {
-		pidfd = (int)syscall(SYS_pidfd_open, options->pid, 0);
-		fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, options->fd, 0);
-		if (pidfd >= 0)
-			close(pidfd);
-		return fd;
-	}
-	if (options->fd >= 0)
-		return options->fd;
-	snprintf(path, sizeof(path), "%s%s", strchr(options->name, '/') ? "" : "/dev/shm/",
-		 options->name);
-	return open(path, O_RDWR | O_CLOEXEC);
-}
 
 struct map {
 	struct dvsm_heap *heap;
@@ -66,8 +42,13 @@ struct map {
 static int map_visit(void *address, size_t size, void *context)
 {
 	struct map *map = context;
-	uint64_t at = dvsm_heap_offset(map->heap, address), end = at + size, next;
+	uint64_t at = dvsm_heap_offset(map->heap, address), limit = map->nr_chunks << CHUNK_SHIFT;
+	uint64_t end, next;
 
+	if (at >= limit)
+		return 0;
+	/* What the tables say is not believed: the heap may be broken. */
+	end = size < limit - at ? at + size : limit;
 	for (; at < end; at = next) {
 		next = ((at >> CHUNK_SHIFT) + 1) << CHUNK_SHIFT;
 		next = next < end ? next : end;
@@ -83,13 +64,18 @@ static int heap_map(struct dvsm_heap *heap)
 	struct dvsm_heap_stats stats = { .size = sizeof(stats) };
 	struct map map = { .heap = heap };
 	uint64_t first, chunk;
+	int error;
 
 	dvsm_heap_stats(heap, &stats);
 	map.nr_chunks = stats.out_reserved >> CHUNK_SHIFT;
 	map.live = calloc(map.nr_chunks, sizeof(*map.live));
 	if (!map.live)
 		return -ENOMEM;
-	dvsm_heap_walk(heap, map_visit, &map);
+	error = dvsm_heap_walk(heap, map_visit, &map);
+	if (error) {
+		free(map.live);
+		return error;
+	}
 	first = stats.out_metadata >> CHUNK_SHIFT;
 	printf("2 MiB each: . nothing live, 0 to 9 tenths, # full; the first is at offset 0x%llx",
 	       (unsigned long long)first << CHUNK_SHIFT);
@@ -109,10 +95,10 @@ static int heap_run(const char *verb, const struct options *options)
 	struct dvsm_heap *heap;
 	int fd, error;
 
-	fd = heap_open(options);
+	fd = dvsmctl_target_open(&options->target);
 	heap = fd < 0 ? NULL : dvsm_heap_attach(fd);
 	if (!heap) {
-		fprintf(stderr, "dvsmctl: %s: %s\n", options->name ? options->name : "that descriptor",
+		fprintf(stderr, "dvsmctl: %s: %s\n", options->target.name ? options->target.name : "that descriptor",
 			fd < 0 || errno != EINVAL ? strerror(errno) : "no heap of this version");
 		return 1;
 	}
@@ -124,7 +110,7 @@ static int heap_run(const char *verb, const struct options *options)
 		error = dvsm_heap_check(heap, 0);
 	else
 		error = dvsm_heap_check(heap, options->busy ? 1 : 2);
-	if (!strcmp(verb, "audit"))
+	if (!strcmp(verb, "audit") && (!error || error == -EUCLEAN))
 		puts(error ? "the heap is broken" : "the heap is whole");
 	else if (error)
 		fprintf(stderr, "dvsmctl: %s: %s\n", verb, strerror(-error));
@@ -135,23 +121,19 @@ static int heap_run(const char *verb, const struct options *options)
 int dvsmctl_heap(int argc, char **argv)
 {
 	static const struct option known[] = {
-		{ "fd", required_argument, NULL, 'f' }, { "pid", required_argument, NULL, 'p' },
+		DVSMCTL_TARGET_OPTIONS,
 		{ "busy", no_argument, NULL, 'b' }, { "help", no_argument, NULL, 'h' }, { 0 },
 	};
 	static const char *const verbs[] = { "report", "map", "audit", "recover" };
-	struct options options = { .fd = -1 };
+	struct options options = { .target = { .fd = -1 } };
 	const char *verb = NULL;
 	size_t i;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "f:p:bh", known, NULL)) != -1) {
+		if (dvsmctl_target_option(&options.target, c, optarg))
+			continue;
 		switch (c) {
-		case 'f':
-			options.fd = atoi(optarg);
-			break;
-		case 'p':
-			options.pid = atoi(optarg);
-			break;
 		case 'b':
 			options.busy = true;
 			break;
@@ -165,9 +147,8 @@ int dvsmctl_heap(int argc, char **argv)
 	for (i = 0; optind < argc && i < sizeof(verbs) / sizeof(*verbs); i++)
 		if (!strcmp(argv[optind], verbs[i]))
 			verb = argv[optind];
-	options.name = optind + 1 < argc ? argv[optind + 1] : NULL;
-	if (!verb || optind + 2 < argc || !options.name == (options.fd < 0) ||
-	    (options.pid > 0 && options.fd < 0)) {
+	options.target.name = optind + 1 < argc ? argv[optind + 1] : NULL;
+	if (!verb || optind + 2 < argc || !dvsmctl_target_is_clear(&options.target)) {
 		fputs(usage, stderr);
 		return DVSMCTL_USAGE;
 	}
