@@ -286,4 +286,24 @@ TEST_F(device_access, reopening_from_a_device_opened_for_reading_gives_no_write)
 	EXPECT_EQ(MAP_FAILED, region_map(fd, CHUNK, 0));
 }
 
+TEST_F(device_access, finding_a_mapping_of_a_device_opened_for_reading_gives_no_write)
+{
+	static const int how[] = { MAP_SHARED, MAP_PRIVATE };
+	int dev = device_open(O_RDONLY), other = device_open(O_RDWR), fd;
+	size_t i;
+
+	ASSERT_LE(0, dev);
+	ASSERT_LE(0, other);
+	for (i = 0; i < sizeof(how) / sizeof(*how); i++) {
+		char *map = mmap(NULL, CHUNK, PROT_READ, how[i], dev, 0);
+
+		ASSERT_NE(MAP_FAILED, map);
+		fd = region_find(other, map, NULL);
+		ASSERT_LE(0, fd);
+		EXPECT_EQ(O_RDONLY, fcntl(fd, F_GETFL) & O_ACCMODE);
+		EXPECT_EQ(MAP_FAILED, region_map(fd, CHUNK, 0));
+		close(fd);
+	}
+}
+
 TEST_HARNESS_MAIN

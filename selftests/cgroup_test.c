@@ -4,6 +4,7 @@
  * charge comes back.
  */
 #include "fixture.h"
+#include "snapshot.h"
 
 #define LENGTH (8 * CHUNK)
 
@@ -113,6 +114,54 @@ TEST_F(cgroup, two_cgroups_pay_each_for_what_it_touched)
 	EXPECT_TRUE(cgroup_drains_to(&self->a, 4 * CHUNK, 10));
 	EXPECT_TRUE(cgroup_drains_to(&self->b, 6 * CHUNK, 5));
 	EXPECT_LE(5 * CHUNK, cgroup_get(&self->b, "memory.current"));
+}
+
+/* Holes below, so that the parts need new folios there, which a kernel thread takes. */
+TEST_F(cgroup, parts_that_go_back_in_the_background_stay_on_the_books_of_who_paid)
+{
+	struct dvsm_region_split split = { .size = sizeof(split) };
+	unsigned long back = (LENGTH - LENGTH / CHUNK * PAGE) / PAGE, end;
+	int fd = region_create(self->dev, LENGTH, 0), pipes[2][2];
+	char byte;
+	pid_t pid;
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, pipe(pipes[0]) | pipe(pipes[1]));
+	ASSERT_EQ(0, param_set("promote_seconds", 0));
+	pid = child_start();
+	if (!pid) {
+		char *map = region_map(fd, LENGTH, 0);
+		int snapshot;
+
+		if (cgroup_enter(&self->a))
+			_exit(199);
+		for (size_t chunk = 0; chunk < LENGTH; chunk += CHUNK)
+			map[chunk] = 1;
+		if (ioctl(fd, DVSM_IOC_REGION_SPLIT, &split) || split.out_nr_split != LENGTH / CHUNK)
+			_exit(198);
+		snapshot = snapshot_take_in_parts(fd, PAGE, 0);
+		if (snapshot < 0)
+			_exit(197);
+		/* Not all: chunks that are full would be made huge besides. */
+		for (size_t page = 0; page < LENGTH; page += PAGE)
+			if (page % CHUNK && page % CHUNK != CHUNK - PAGE)
+				map[page] = 1;
+		if (write(pipes[0][1], "x", 1) != 1 || read(pipes[1][0], &byte, 1) != 1)
+			_exit(195);
+		_exit(0);
+	}
+	close(pipes[0][1]);
+	close(pipes[1][0]);
+	ASSERT_EQ(1, read(pipes[0][0], &byte, 1));
+	EXPECT_LE(LENGTH - LENGTH / CHUNK * PAGE, cgroup_get(&self->a, "memory.current"));
+	ASSERT_EQ(1, write(pipes[1][1], "x", 1));
+	ASSERT_EQ(0, child_wait(pid));
+	ASSERT_EQ(0, param_set("promote_seconds", 1));
+	for (end = clock_ms() + 30000; pages_charged() > back && clock_ms() < end;)
+		sleep_ms(100);
+	ASSERT_EQ(0, param_set("promote_seconds", 10));
+	EXPECT_EQ(back, pages_charged());
+	EXPECT_LE(LENGTH - LENGTH / CHUNK * PAGE, cgroup_get(&self->a, "memory.current"));
 }
 
 TEST_F(cgroup, limit_is_enomem_or_sigbus_and_nobody_is_killed)

@@ -61,6 +61,7 @@ int region_nodes(int fd, struct dvsm_node_stats *nodes, uint32_t nr_nodes)
 		.size = sizeof(arg),
 		.nodes = (uintptr_t)nodes,
 		.nr_nodes = nr_nodes,
+		.node_size = sizeof(*nodes),
 	};
 
 	return answer(ioctl(fd, DVSM_IOC_REGION_NODES, &arg));
@@ -117,6 +118,64 @@ int region_residency(int fd, uint64_t offset, uint64_t length, struct dvsm_chunk
 	return ret ? ret : (int)arg.out_nr_chunks;
 }
 
+/* @nodes: one bit for each node; 0 sends no set. @weights: 64 of them, or NULL. */
+int region_place(int fd, uint64_t offset, uint64_t length, uint32_t policy, uint64_t nodes,
+		 const uint8_t *weights)
+{
+	struct dvsm_region_place arg = {
+		.size = sizeof(arg),
+		.offset = offset,
+		.length = length,
+		.policy = policy,
+		.nr_nodes = nodes ? 64 : 0,
+		.nodes = nodes ? (uintptr_t)&nodes : 0,
+		.weights = (uintptr_t)weights,
+	};
+
+	return answer(ioctl(fd, DVSM_IOC_REGION_PLACE, &arg));
+}
+
+/* The DVSM_POLICY_ at @offset, and the range [@first, @end) that it reaches. */
+int region_place_query(int fd, uint64_t offset, uint64_t *nodes, uint8_t *weights,
+		       uint64_t *first, uint64_t *end)
+{
+	struct dvsm_region_place arg = {
+		.size = sizeof(arg),
+		.flags = DVSM_PLACE_F_QUERY,
+		.offset = offset,
+		.nr_nodes = 64,
+		.nodes = (uintptr_t)nodes,
+		.weights = (uintptr_t)weights,
+	};
+	int ret = answer(ioctl(fd, DVSM_IOC_REGION_PLACE, &arg));
+
+	if (ret)
+		return ret;
+	if (first)
+		*first = arg.out_offset;
+	if (end)
+		*end = arg.out_offset + arg.out_length;
+	return (int)arg.out_policy;
+}
+
+/* @nodes: one bit for each node to go to. @arg: NULL, or gets the outputs */
+int region_migrate(int fd, uint64_t offset, uint64_t length, uint64_t nodes,
+		   struct dvsm_region_migrate *arg)
+{
+	struct dvsm_region_migrate unwanted;
+
+	if (!arg)
+		arg = &unwanted;
+	*arg = (struct dvsm_region_migrate) {
+		.size = sizeof(*arg),
+		.offset = offset,
+		.length = length,
+		.nodes = (uintptr_t)&nodes,
+		.nr_nodes = 64,
+	};
+	return answer(ioctl(fd, DVSM_IOC_REGION_MIGRATE, arg));
+}
+
 int region_reopen(int fd, uint32_t flags)
 {
 	struct dvsm_region_reopen arg = { .size = sizeof(arg), .flags = flags };
@@ -124,22 +183,91 @@ int region_reopen(int fd, uint32_t flags)
 	return answer(ioctl(fd, DVSM_IOC_REGION_REOPEN, &arg));
 }
 
+int region_find(int dev, const void *address, uint64_t *offset)
+{
+	struct dvsm_region_find arg = { .size = sizeof(arg), .address = (uintptr_t)address };
+	int ret = answer(ioctl(dev, DVSM_IOC_REGION_FIND, &arg));
+
+	if (offset)
+		*offset = arg.out_offset;
+	return ret;
+}
+
 void *region_map(int fd, size_t length, off_t offset)
 {
 	return mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
 }
 
+#define STATS	"/sys/kernel/debug/dvsm/stats"
+
+static int stats_find(const char *text, const char *name, unsigned long *value)
+{
+	size_t length = strlen(name);
+	const char *line;
+
+	for (line = text; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (!strncmp(line, name, length) && line[length] == ' ')
+			return sscanf(line + length, "%lu", value) == 1 ? 0 : -EINVAL;
+	}
+	return -ENOENT;
+}
+
+/* One line of debugfs "stats". */
+int stats_read(const char *name, unsigned long *value)
+{
+	char text[1024];
+	int ret = read_text(STATS, text, sizeof(text));
+
+	return ret ? ret : stats_find(text, name, value);
+}
+
+/* 0 once the line says @value; -ETIMEDOUT if it does not come to. */
+int stats_reach(const char *name, unsigned long value, unsigned int seconds)
+{
+	unsigned long end = clock_ms() + seconds * 1000, now;
+	int ret;
+
+	while (!(ret = stats_read(name, &now)) && now != value) {
+		if (clock_ms() > end)
+			return -ETIMEDOUT;
+		sleep_ms(5);
+	}
+	return ret;
+}
+
 int counts_read(struct counts *counts)
 {
-	char text[512];
-	int ret = read_text("/sys/kernel/debug/dvsm/stats", text, sizeof(text));
+	const struct { const char *name; unsigned long *value; } lines[] = {
+		{ "regions", &counts->regions },
+		{ "pages", &counts->pages },
+		{ "pinned_pages", &counts->pinned_pages },
+		{ "names", &counts->names },
+		{ "members", &counts->members },
+		{ "users", &counts->users },
+	};
+	char text[1024];
+	int ret = read_text(STATS, text, sizeof(text));
+	size_t i;
 
-	if (ret)
-		return ret;
-	if (sscanf(text, "regions %lu\npages %lu\npinned_pages %lu", &counts->regions,
-		   &counts->pages, &counts->pinned_pages) != 3)
-		return -EINVAL;
-	return 0;
+	for (i = 0; i < ARRAY_SIZE(lines) && !ret; i++)
+		ret = stats_find(text, lines[i].name, lines[i].value);
+	return ret;
+}
+
+/* Pages of all regions together. */
+unsigned long pages_charged(void)
+{
+	struct counts counts = {};
+
+	counts_read(&counts);
+	return counts.pages;
+}
+
+static bool counts_are_zero(const struct counts *counts)
+{
+	return !counts->regions && !counts->pages && !counts->pinned_pages && !counts->names &&
+	       !counts->members && !counts->users;
 }
 
 /* The last reference may be dropped a moment later, by a worker of the kernel. */
@@ -150,7 +278,7 @@ bool counts_reach_zero(struct counts *counts, unsigned int seconds)
 	for (;;) {
 		if (counts_read(counts))
 			return false;
-		if (!counts->regions && !counts->pages && !counts->pinned_pages)
+		if (counts_are_zero(counts))
 			return true;
 		if (clock_ms() > end)
 			return false;

@@ -46,7 +46,14 @@ int region_populate_by(int fd, uint64_t offset, uint64_t length, uint32_t nr_thr
 int region_discard(int fd, uint64_t offset, uint64_t length, uint64_t *discarded);
 int region_residency(int fd, uint64_t offset, uint64_t length, struct dvsm_chunk *chunks,
 		     uint32_t nr_chunks);
+int region_place(int fd, uint64_t offset, uint64_t length, uint32_t policy, uint64_t nodes,
+		 const uint8_t *weights);
+int region_place_query(int fd, uint64_t offset, uint64_t *nodes, uint8_t *weights,
+		       uint64_t *first, uint64_t *end);
 int region_reopen(int fd, uint32_t flags);
+int region_find(int dev, const void *address, uint64_t *offset);
+int region_migrate(int fd, uint64_t offset, uint64_t length, uint64_t nodes,
+		   struct dvsm_region_migrate *arg);
 uint64_t region_resident(int fd);
 void *region_map(int fd, size_t length, off_t offset);
 
@@ -55,9 +62,15 @@ struct counts {
 	unsigned long regions;
 	unsigned long pages;
 	unsigned long pinned_pages;
+	unsigned long names;
+	unsigned long members;
+	unsigned long users;
 };
 
+int stats_read(const char *name, unsigned long *value);
+int stats_reach(const char *name, unsigned long value, unsigned int seconds);
 int counts_read(struct counts *counts);
+unsigned long pages_charged(void);
 bool counts_reach_zero(struct counts *counts, unsigned int seconds);
 int param_set(const char *name, unsigned long value);
 
@@ -66,13 +79,14 @@ int name_create(int dev, const char *name, int region, uint32_t mode, uint32_t f
 int name_open(int dev, const char *name, uint32_t flags);
 int name_unlink(int dev, const char *name);
 int name_list(int dev, struct dvsm_name *names, uint32_t nr_names);
+int region_list(int dev, uint64_t *cursor, struct dvsm_region_entry *regions,
+		uint32_t nr_regions);
+int region_watch(int dev, uint64_t id);
 int region_join(int fd, uint64_t cookie);
 int region_leave(int fd, uint64_t cookie);
 int region_members(int fd, struct dvsm_member *members, uint32_t nr_members);
 int region_events(int fd);
 int events_read(int events, struct dvsm_event *event, unsigned int milliseconds);
-int stats_read(const char *name, unsigned long *value);
-int stats_reach(const char *name, unsigned long value, unsigned int seconds);
 
 /* fault.c: touching memory that may not be there; 0 or the signal that it got */
 int read_at(const volatile void *addr);
@@ -133,6 +147,7 @@ int nr_nodes_with_memory(void);
 uint64_t node_mask(void);
 unsigned long node_free(int node);
 int node_run_on(int node);
+uint64_t nodes_to_work_on(void);
 int meminfo(const char *field, unsigned long *kib);
 unsigned long pages_free(void);
 unsigned long pages_taken(void);
@@ -154,6 +169,14 @@ bool cgroup_drains_to(const struct cgroup *cgroup, unsigned long bytes, unsigned
 int pool_read(int node, unsigned long *nr);
 int pool_write(int node, unsigned long nr);
 unsigned long node_free_huge(int node);
+
+struct pools {
+	unsigned long nr[64];
+};
+
+void pools_read(struct pools *pools);
+void pools_restore(const struct pools *pools);
+void pools_leave(unsigned long left);
 void node_heal(int node);
 
 #define HOG_HUGE_LEFT	(64 * MIB)
@@ -170,7 +193,10 @@ int hog_fragment(struct hog *hog, int node);
 void hog_release(struct hog *hog);
 void hog_settle(const struct hog *hog);
 
-/* uring.c: io_uring by system calls alone */
+/* uring.c: io_uring by system calls alone; requests are handed over one at a time */
+struct io_uring_sqe;
+struct io_uring_cqe;
+
 struct uring {
 	int fd;
 	unsigned char *sq;
@@ -184,6 +210,15 @@ int uring_open(struct uring *ring, unsigned int entries);
 void uring_close(struct uring *ring);
 int uring_register_buffers(struct uring *ring, void *addr, size_t length);
 int uring_unregister_buffers(struct uring *ring);
+int uring_submit(struct uring *ring, const struct io_uring_sqe *sqe);
+bool uring_reap(struct uring *ring, struct io_uring_cqe *cqe);
+int uring_wait(struct uring *ring, struct io_uring_cqe *cqe);
+int uring_command(struct uring *ring, int fd, unsigned int cmd, const void *arg,
+		  uint64_t user_data);
+/* The cancel's own result has URING_CANCEL as user_data. */
+#define URING_CANCEL	UINT64_MAX
+int uring_cancel(struct uring *ring, uint64_t user_data, unsigned int flags);
+/* One READ, WRITE, READ_FIXED or WRITE_FIXED, waited for. Returns its result. */
 int uring_rw(struct uring *ring, int opcode, int fd, void *addr, unsigned int length,
 	     uint64_t offset);
 

@@ -481,30 +481,99 @@ TEST_F(events, read_gives_whole_records_and_loses_none)
 	EXPECT_EQ(-1, write(self->events, events, sizeof(events)));
 }
 
-static void *read_one(void *events)
-{
-	struct dvsm_event event;
-	ssize_t got = read(*(int *)events, &event, sizeof(event));
+struct waiter {
+	pthread_t thread;
+	int events;
+	long answer;		/* the event's cookie; 0 at the end; less than 0 for an error */
+	bool has_answer;
+};
 
-	return (void *)(got == sizeof(event) ? (long)event.cookie : got);
+static void *read_one(void *arg)
+{
+	struct waiter *waiter = arg;
+	struct dvsm_event event;
+	ssize_t got = read(waiter->events, &event, sizeof(event));
+
+	waiter->answer = got == sizeof(event) ? (long)event.cookie : got;
+	__atomic_store_n(&waiter->has_answer, true, __ATOMIC_RELEASE);
+	return NULL;
 }
 
+/* How many have an answer, once @nr have one, or when that takes too long. */
+static int answers(struct waiter *waiters, int nr_waiters, int nr)
+{
+	unsigned long end = clock_ms() + SOON;
+	int i, have;
+
+	do {
+		sleep_ms(5);
+		for (have = i = 0; i < nr_waiters; i++)
+			have += __atomic_load_n(&waiters[i].has_answer, __ATOMIC_ACQUIRE);
+	} while (have < nr && clock_ms() < end);
+	return have;
+}
+
+/* Each for itself: what comes later would wake who was forgotten. */
 TEST_F(events, read_waits_for_a_death_and_for_the_end)
 {
-	void *answers[3];
-	pthread_t threads[3];
+	struct waiter waiters[3] = {};
+	long sum = 0;
 	int i;
 
-	for (i = 0; i < 3; i++)
-		ASSERT_EQ(0, pthread_create(&threads[i], NULL, read_one, &self->events));
+	for (i = 0; i < 3; i++) {
+		waiters[i].events = self->events;
+		ASSERT_EQ(0, pthread_create(&waiters[i].thread, NULL, read_one, &waiters[i]));
+	}
 	sleep_ms(100);
+	EXPECT_EQ(0, answers(waiters, 3, 0));
 	ASSERT_EQ(0, join_and_die(self->fd, 11, 2));
+	ASSERT_EQ(2, answers(waiters, 3, 2));
 	sleep_ms(100);
+	EXPECT_EQ(2, answers(waiters, 3, 0));
 	close(self->fd);
-	for (i = 0; i < 3; i++)
-		ASSERT_EQ(0, pthread_join(threads[i], &answers[i]));
+	ASSERT_EQ(3, answers(waiters, 3, 3));
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, pthread_join(waiters[i].thread, NULL));
+		sum += waiters[i].answer;
+	}
 	/* Two threads got one each, the third one the end. */
-	EXPECT_EQ(23, (long)answers[0] + (long)answers[1] + (long)answers[2]);
+	EXPECT_EQ(11 + 12, sum);
+}
+
+TEST_F(events, poll_waits_for_a_death_and_for_the_end)
+{
+	struct pollfd poll_fd = { .fd = self->events, .events = POLLIN };
+	struct barrier *barrier = barrier_make(2);
+	struct dvsm_event event;
+	unsigned long begun;
+	pid_t pid;
+
+	pid = child_start();
+	if (!pid) {
+		if (region_join(self->fd, 1))
+			_exit(1);
+		close(self->fd);
+		barrier_wait(barrier);
+		sleep_ms(QUIET);
+		_exit(0);
+	}
+	barrier_wait(barrier);
+	ASSERT_EQ(1, events_read(self->events, &event, SOON)) TH_LOG("nobody was woken");
+	EXPECT_EQ(0, child_wait(pid));
+	pid = child_start();
+	if (!pid) {
+		barrier_wait(barrier);
+		sleep_ms(QUIET);
+		_exit(0);
+	}
+	/* The child has the last descriptor. */
+	close(self->fd);
+	barrier_wait(barrier);
+	begun = clock_ms();
+	ASSERT_EQ(1, poll(&poll_fd, 1, SOON));
+	EXPECT_GT(SOON, clock_ms() - begun);
+	EXPECT_EQ(POLLHUP, poll_fd.revents);
+	EXPECT_EQ(0, child_wait(pid));
 }
 
 TEST_F(events, descriptor_does_not_keep_the_region_and_tells_its_end)

@@ -12,10 +12,11 @@
 #include "common.h"
 #include "kselftest_harness.h"
 
-/* The kernel's own NUMA balancing would unmap and move what a test looks at. */
+/* NUMA balancing would move what a test looks at, and the module's worker replace it. */
 #define OPEN_DEVICE_OR_SKIP(dev)							\
 do {											\
 	write_text("/proc/sys/kernel/numa_balancing", "0");				\
+	param_set("promote_seconds", 0);						\
 	(dev) = device_open(O_RDWR);							\
 	if ((dev) < 0 && !getenv("DVSM_VM"))						\
 		SKIP(return, "no /dev/dvsm (load the module)");				\
@@ -28,8 +29,9 @@ do {											\
 											\
 	/* A test that broke off is still open here: it has failed already. */		\
 	EXPECT_TRUE(_metadata->aborted || counts_reach_zero(&left, 10))			\
-		TH_LOG("left in the module: %lu regions, %lu pages, %lu pinned",	\
-		       left.regions, left.pages, left.pinned_pages);			\
+		TH_LOG("left in the module: %lu regions, %lu pages, %lu pinned, "	\
+		       "%lu names, %lu members, %lu users", left.regions, left.pages,	\
+		       left.pinned_pages, left.names, left.members, left.users);	\
 } while (0)
 
 #define DVSM_FIXTURE(name)								\
@@ -93,6 +95,22 @@ do {											\
 static inline bool __attribute__((unused)) is_pinned(uint32_t flags)
 {
 	return flags & DVSM_REGION_F_PINNED;
+}
+
+/* For programs whose tests lend memory to the hugetlb pools: all of them together, as it takes long. */
+#define TEST_HARNESS_MAIN_WITH_POOLS							\
+static struct pools pools;								\
+											\
+static void pools_put_back(void)							\
+{											\
+	pools_restore(&pools);								\
+}											\
+											\
+int main(int argc, char **argv)								\
+{											\
+	pools_read(&pools);								\
+	atexit(pools_put_back);		/* the harness does not return */		\
+	return test_harness_run(argc, argv);						\
 }
 
 /* Skips, by name of what is missing. */

@@ -65,6 +65,39 @@ int pool_write(int node, unsigned long nr)
 	return write_text(path, text);
 }
 
+/* What each node has in it, and one; 0 for a node that there is not. */
+void pools_read(struct pools *pools)
+{
+	unsigned long nr;
+	int node;
+
+	memset(pools, 0, sizeof(*pools));
+	for (node = 0; node < 64; node++)
+		if (node_mask() >> node & 1 && !pool_read(node, &nr))
+			pools->nr[node] = nr + 1;
+}
+
+void pools_restore(const struct pools *pools)
+{
+	int node;
+
+	for (node = 0; node < 64; node++)
+		if (pools->nr[node])
+			pool_write(node, pools->nr[node] - 1);
+}
+
+/* Lends them, or takes back, what leaves @left bytes free on each node: less to fill for a test that fills a node. */
+void pools_leave(unsigned long left)
+{
+	unsigned long nr;
+	int node;
+
+	for (node = 0; node < 64; node++)
+		if (node_mask() >> node & 1 && !pool_read(node, &nr))
+			pool_write(node, nr * CHUNK + node_free(node) > left ?
+					 (nr * CHUNK + node_free(node) - left) / CHUNK : 0);
+}
+
 /*
  * Makes a node's free memory whole again, as far as it can be: whoever asks for
  * huge pages in earnest gets the processors' private lists flushed and memory

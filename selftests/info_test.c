@@ -3,7 +3,9 @@
  * What the module tells about itself, regions and nodes, held against what was
  * done and what the kernel says.
  */
-#include "fixture.h"
+#include <assert.h>
+
+#include "snapshot.h"
 
 static const char info_test_constant[sizeof(struct dvsm_node_stats)] = "in read-only memory";
 
@@ -14,13 +16,16 @@ TEST_F(info, version_features_and_sizes_are_those_of_the_header)
 	const uint64_t always = DVSM_FEATURE_REGION | DVSM_FEATURE_IMPLICIT_REGION |
 				DVSM_FEATURE_PINNED | DVSM_FEATURE_POLICY |
 				DVSM_FEATURE_SNAPSHOT | DVSM_FEATURE_PIN | DVSM_FEATURE_DMABUF |
-				DVSM_FEATURE_NAMES | DVSM_FEATURE_EVENTS;
+				DVSM_FEATURE_NAMES | DVSM_FEATURE_EVENTS | DVSM_FEATURE_PLACE |
+				DVSM_FEATURE_PROMOTE | DVSM_FEATURE_MIGRATE |
+				DVSM_FEATURE_LIST | DVSM_FEATURE_FORK_COPY;
 	struct dvsm_info info;
 
 	ASSERT_EQ(0, device_info(self->dev, &info));
 	EXPECT_EQ(1, info.out_abi_version);
 	EXPECT_EQ(always, info.out_features & always);
-	EXPECT_EQ(0, info.out_features & ~(always | DVSM_FEATURE_FIXED_BUFFERS));
+	EXPECT_EQ(0, info.out_features & ~(always | DVSM_FEATURE_FIXED_BUFFERS |
+					   DVSM_FEATURE_URING_CMD | DVSM_FEATURE_BALANCE));
 	EXPECT_EQ(CHUNK, info.out_chunk_size);
 	EXPECT_EQ(LENGTH_MAX, info.out_length_max);
 	EXPECT_LE(64 - __builtin_clzll(node_mask()), info.out_nr_nodes);
@@ -189,11 +194,41 @@ TEST_F(info, nodes_sum_up_to_the_region)
 	EXPECT_EQ(8, allocs);
 }
 
+TEST_F(info, nodes_tell_who_had_to_break_a_sharing)
+{
+	int fd = region_create(self->dev, 4 * CHUNK, 0);
+	struct dvsm_node_stats nodes[64] = {};
+	struct dvsm_region_info info;
+	char *map = region_map(fd, 4 * CHUNK, 0);
+	uint64_t left = node_mask(), run_on = 0;
+	int snapshot, chunk = 0;
+
+	ASSERT_NE(MAP_FAILED, map);
+	stamp(map, 4 * CHUNK, 1);
+	snapshot = snapshot_take(fd);
+	ASSERT_LE(0, snapshot);
+	for (; left && chunk < 4; left &= left - 1) {
+		if (node_run_on(__builtin_ctzll(left)))
+			continue;
+		map[chunk++ * CHUNK] = 1;
+		run_on |= left & -left;
+	}
+	ASSERT_EQ(0, region_nodes(fd, nodes, 64));
+	ASSERT_EQ(0, region_info(fd, &info));
+	EXPECT_EQ(chunk, info.out_nr_cow_faults);
+	for (int node = 0; node < 64; node++)
+		EXPECT_EQ(run_on >> node & 1, nodes[node].out_nr_cow_faults);
+}
+
 TEST_F(info, nodes_writes_no_more_than_the_array_holds)
 {
 	int fd = region_create(self->dev, CHUNK, 0);
 	struct dvsm_node_stats nodes[65];
-	struct dvsm_region_nodes arg = { .size = sizeof(arg), .nodes = (uintptr_t)nodes };
+	struct dvsm_region_nodes arg = {
+		.size = sizeof(arg),
+		.nodes = (uintptr_t)nodes,
+		.node_size = sizeof(nodes[0]),
+	};
 	struct dvsm_info info;
 	uint32_t nr;
 
@@ -207,7 +242,7 @@ TEST_F(info, nodes_writes_no_more_than_the_array_holds)
 		ASSERT_EQ(0, ioctl(fd, DVSM_IOC_REGION_NODES, &arg));
 		EXPECT_EQ(info.out_nr_nodes, arg.out_nr_nodes);
 		if (written) {
-			EXPECT_EQ(0, nodes[written - 1].out_nr_moved_out);
+			EXPECT_EQ(0, nodes[written - 1].out_nr_cow_faults);
 		}
 		EXPECT_EQ(0xa5a5a5a5a5a5a5a5, nodes[written].out_resident);
 	}
@@ -226,24 +261,126 @@ TEST_F(info, nodes_needs_no_array_for_none_and_a_writable_one_for_some)
 	EXPECT_EQ(-EFAULT, region_nodes(fd, (void *)~0UL, 1));
 }
 
+/* All words of struct dvsm_region_info but two halves, which are flags and policy. */
+static const struct {
+	const char *name;
+	size_t at;
+} told[] = {
+	{ "id", offsetof(struct dvsm_region_info, out_id) },
+	{ "length", offsetof(struct dvsm_region_info, out_length) },
+	{ "resident", offsetof(struct dvsm_region_info, out_resident) },
+	{ "resident-huge", offsetof(struct dvsm_region_info, out_resident_huge) },
+	{ "resident-peak", offsetof(struct dvsm_region_info, out_resident_peak) },
+	{ "pinned", offsetof(struct dvsm_region_info, out_pinned) },
+	{ "faults", offsetof(struct dvsm_region_info, out_nr_faults) },
+	{ "faults-alloc", offsetof(struct dvsm_region_info, out_nr_faults_alloc) },
+	{ "faults-private", offsetof(struct dvsm_region_info, out_nr_faults_private) },
+	{ "faults-remote", offsetof(struct dvsm_region_info, out_nr_faults_remote) },
+	{ "fallbacks", offsetof(struct dvsm_region_info, out_nr_fallbacks) },
+	{ "misses", offsetof(struct dvsm_region_info, out_nr_misses) },
+	{ "failures", offsetof(struct dvsm_region_info, out_nr_failures) },
+	{ "moved", offsetof(struct dvsm_region_info, out_nr_moved) },
+	{ "parent", offsetof(struct dvsm_region_info, out_parent_id) },
+	{ "shared", offsetof(struct dvsm_region_info, out_shared) },
+	{ "copied", offsetof(struct dvsm_region_info, out_copied) },
+	{ "cow-faults", offsetof(struct dvsm_region_info, out_nr_cow_faults) },
+	{ "lost", offsetof(struct dvsm_region_info, out_nr_lost) },
+	{ "merges", offsetof(struct dvsm_region_info, out_nr_merges) },
+	{ "conflicts", offsetof(struct dvsm_region_info, out_nr_conflicts) },
+	{ "faults-parts", offsetof(struct dvsm_region_info, out_nr_faults_parts) },
+};
+
+static_assert(ARRAY_SIZE(told) + 2 == sizeof(struct dvsm_region_info) / 8, "a word is missing");
+
+static uint64_t told_word(const struct dvsm_region_info *info, size_t i)
+{
+	return *(const uint64_t *)((const char *)info + told[i].at);
+}
+
+/*
+ * A snapshot in parts that has counted as much as is easy to have: merges with conflicts,
+ * copies, private faults and failures.
+ */
+static int snapshot_with_counts(int dev)
+{
+	int fd = region_create(dev, 4 * CHUNK, 0), snapshot, of_that;
+	struct dvsm_snapshot_merge merge;
+	char *map, *private;
+
+	if (region_populate(fd, 0, 0, NULL))
+		return -1;
+	snapshot = snapshot_take(fd);
+	map = region_map(snapshot, 5 * CHUNK, 0);
+	private = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE, snapshot, 0);
+	if (map == MAP_FAILED || private == MAP_FAILED)
+		return -1;
+	stamp(map, 2 * CHUNK, 1);
+	private[0] = 1;
+	write_at(map + 4 * CHUNK, 1);
+	of_that = snapshot_take_in_parts(snapshot, PAGE, 0);
+	map[PAGE] = 'p';
+	if (pwrite(of_that, "s", 1, PAGE) != 1 ||
+	    snapshot_merge(snapshot, of_that, 0, &merge) != -EAGAIN ||
+	    snapshot_merge(snapshot, of_that, DVSM_MERGE_F_SNAPSHOT_WINS, &merge))
+		return -1;
+	return snapshot;
+}
+
 TEST_F(info, fdinfo_tells_what_the_command_tells)
 {
-	int fd = region_create_on(self->dev, 4 * CHUNK, DVSM_REGION_F_REGISTRABLE,
-				  DVSM_POLICY_LOCAL, 0);
 	char path[64], text[4096], line[128];
+	int fds[2], i;
+
+	fds[0] = region_create_on(self->dev, 4 * CHUNK, DVSM_REGION_F_REGISTRABLE,
+				  DVSM_POLICY_LOCAL, 0);
+	ASSERT_EQ(0, region_populate(fds[0], 0, CHUNK, NULL));
+	fds[1] = snapshot_with_counts(self->dev);
+	ASSERT_LE(0, fds[1]);
+	for (i = 0; i < 2; i++) {
+		struct dvsm_region_info info;
+		size_t word;
+
+		ASSERT_EQ(0, region_info(fds[i], &info));
+		snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fds[i]);
+		ASSERT_EQ(0, read_text(path, text, sizeof(text)));
+		for (word = 0; word < ARRAY_SIZE(told); word++) {
+			snprintf(line, sizeof(line), "\ndvsm-%s:\t%llu\n", told[word].name,
+				 (unsigned long long)told_word(&info, word));
+			EXPECT_NE(NULL, strstr(text, line)) TH_LOG("%s in %s", line, text);
+		}
+		snprintf(line, sizeof(line), "\ndvsm-flags:\t0x%x\n", info.out_flags);
+		EXPECT_NE(NULL, strstr(text, line));
+		snprintf(line, sizeof(line), "\ndvsm-policy:\t%u\n", info.out_policy);
+		EXPECT_NE(NULL, strstr(text, line));
+	}
+	EXPECT_NE(NULL, strstr(text, "dvsm-length:\t8388608\n"));
+	EXPECT_NE(NULL, strstr(text, "dvsm-merges:\t1\n"));
+	EXPECT_NE(NULL, strstr(text, "dvsm-conflicts:\t2\n"));
+	EXPECT_NE(NULL, strstr(text, "dvsm-faults-private:\t1\n"));
+	EXPECT_NE(NULL, strstr(text, "dvsm-failures:\t1\n"));
+}
+
+TEST_F(info, debugfs_tells_what_the_command_tells_of_sharing)
+{
+	int fd = snapshot_with_counts(self->dev);
+	char text[16384], line[256], *at;
 	struct dvsm_region_info info;
 
 	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, region_populate(fd, 0, CHUNK, NULL));
 	ASSERT_EQ(0, region_info(fd, &info));
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	ASSERT_EQ(0, read_text(path, text, sizeof(text)));
-	snprintf(line, sizeof(line), "dvsm-id:\t%llu\n", (unsigned long long)info.out_id);
-	EXPECT_NE(NULL, strstr(text, line));
-	EXPECT_NE(NULL, strstr(text, "dvsm-length:\t8388608\n"));
-	EXPECT_NE(NULL, strstr(text, "dvsm-resident:\t2097152\n"));
-	EXPECT_NE(NULL, strstr(text, "dvsm-resident-huge:\t2097152\n"));
-	EXPECT_NE(NULL, strstr(text, "dvsm-policy:\t1\n"));
+	ASSERT_EQ(0, read_text("/sys/kernel/debug/dvsm/regions", text, sizeof(text)));
+	snprintf(line, sizeof(line), "\n%llu uid=0 ", (unsigned long long)info.out_id);
+	at = strstr(text, line);
+	ASSERT_NE(NULL, at);
+	snprintf(line, sizeof(line),
+		 " reads=%llu shared=%llu copied=%llu cow=%llu parts=%llu lost=0 merges=1 conflicts=2 label=\n",
+		 (unsigned long long)info.out_resident / PAGE,
+		 (unsigned long long)info.out_shared / PAGE,
+		 (unsigned long long)info.out_copied / PAGE,
+		 (unsigned long long)info.out_nr_cow_faults,
+		 (unsigned long long)info.out_nr_faults_parts);
+	at[1 + strcspn(at + 1, "\n") + 1] = '\0';
+	EXPECT_NE(NULL, strstr(at, line)) TH_LOG("%s lacks %s", at, line);
 }
 
 TEST_F(info, read_only_descriptor_says_so)

@@ -30,6 +30,9 @@ union request {
 	struct dvsm_region_unpin unpin;
 	struct dvsm_region_export_dmabuf export;
 	struct dvsm_region_extents extents;
+	struct dvsm_region_place place;
+	struct dvsm_region_promote promote;
+	struct dvsm_region_split split;
 	struct dvsm_region_events events;
 	struct dvsm_region_join join;
 	struct dvsm_region_leave leave;
@@ -38,9 +41,14 @@ union request {
 	struct dvsm_name_open name_open;
 	struct dvsm_name_unlink name_unlink;
 	struct dvsm_name_list name_list;
+	struct dvsm_region_balance balance;
+	struct dvsm_region_list region_list;
+	struct dvsm_region_watch watch;
+	struct dvsm_region_find find;
 	struct dvsm_snapshot_take take;
 	struct dvsm_snapshot_restore restore;
 	struct dvsm_snapshot_merge merge;
+	struct dvsm_region_migrate migrate;
 	unsigned char bytes[PAGE + 64];
 };
 
@@ -49,6 +57,8 @@ static struct dvsm_chunk chunks[8];
 static struct dvsm_range ranges[8];
 static struct dvsm_member members[8];
 static struct dvsm_name names[8];
+static struct dvsm_region_entry entries[8];
+static const uint64_t first_node = 1;
 
 static_assert(DVSM_IOC_INFO == 0xd500, "number");
 static_assert(DVSM_IOC_REGION_CREATE == 0xd501, "number");
@@ -68,18 +78,26 @@ static_assert(DVSM_IOC_NAME_CREATE == 0xd502, "number");
 static_assert(DVSM_IOC_NAME_OPEN == 0xd503, "number");
 static_assert(DVSM_IOC_NAME_UNLINK == 0xd504, "number");
 static_assert(DVSM_IOC_NAME_LIST == 0xd505, "number");
+static_assert(DVSM_IOC_REGION_LIST == 0xd506, "number");
+static_assert(DVSM_IOC_REGION_WATCH == 0xd507, "number");
+static_assert(DVSM_IOC_REGION_FIND == 0xd508, "number");
 static_assert(DVSM_IOC_REGION_EVENTS == 0xd51c, "number");
 static_assert(DVSM_IOC_REGION_JOIN == 0xd51d, "number");
 static_assert(DVSM_IOC_REGION_LEAVE == 0xd51e, "number");
 static_assert(DVSM_IOC_REGION_MEMBERS == 0xd51f, "number");
+static_assert(DVSM_IOC_REGION_BALANCE == 0xd525, "number");
 static_assert(DVSM_IOC_SNAPSHOT_TAKE == 0xd520, "number");
 static_assert(DVSM_IOC_SNAPSHOT_RESTORE == 0xd521, "number");
 static_assert(DVSM_IOC_SNAPSHOT_MERGE == 0xd522, "number");
+static_assert(DVSM_IOC_REGION_PLACE == 0xd523, "number");
+static_assert(DVSM_IOC_REGION_PROMOTE == 0xd526, "number");
+static_assert(DVSM_IOC_REGION_SPLIT == 0xd527, "number");
+static_assert(DVSM_IOC_REGION_MIGRATE == 0xd524, "number");
 static_assert(sizeof(struct dvsm_info) == 80, "size");
-static_assert(sizeof(struct dvsm_region_create) == 64, "size");
-static_assert(sizeof(struct dvsm_region_info) == 168, "size");
-static_assert(sizeof(struct dvsm_node_stats) == 56, "size");
-static_assert(sizeof(struct dvsm_region_nodes) == 24, "size");
+static_assert(sizeof(struct dvsm_region_create) == 72, "size");
+static_assert(sizeof(struct dvsm_region_info) == 192, "size");
+static_assert(sizeof(struct dvsm_node_stats) == 112, "size");
+static_assert(sizeof(struct dvsm_region_nodes) == 32, "size");
 static_assert(sizeof(struct dvsm_region_populate) == 40, "size");
 static_assert(sizeof(struct dvsm_region_discard) == 32, "size");
 static_assert(sizeof(struct dvsm_chunk) == 24, "size");
@@ -92,11 +110,20 @@ static_assert(sizeof(struct dvsm_region_pin) == 24, "size");
 static_assert(sizeof(struct dvsm_region_unpin) == 24, "size");
 static_assert(sizeof(struct dvsm_region_export_dmabuf) == 24, "size");
 static_assert(sizeof(struct dvsm_region_extents) == 48, "size");
+static_assert(sizeof(struct dvsm_region_place) == 72, "size");
+static_assert(sizeof(struct dvsm_region_promote) == 64, "size");
+static_assert(sizeof(struct dvsm_region_split) == 72, "size");
 static_assert(sizeof(struct dvsm_name_create) == 272, "size");
 static_assert(sizeof(struct dvsm_name_open) == 264, "size");
 static_assert(sizeof(struct dvsm_name_unlink) == 264, "size");
 static_assert(sizeof(struct dvsm_name) == 288, "size");
 static_assert(sizeof(struct dvsm_name_list) == 40, "size");
+static_assert(sizeof(struct dvsm_balance_use) == 16, "size");
+static_assert(sizeof(struct dvsm_region_balance) == 48, "size");
+static_assert(sizeof(struct dvsm_region_entry) == 80, "size");
+static_assert(sizeof(struct dvsm_region_list) == 40, "size");
+static_assert(sizeof(struct dvsm_region_watch) == 16, "size");
+static_assert(sizeof(struct dvsm_region_find) == 24, "size");
 static_assert(sizeof(struct dvsm_event) == 48, "size");
 static_assert(sizeof(struct dvsm_region_events) == 16, "size");
 static_assert(sizeof(struct dvsm_region_join) == 16, "size");
@@ -106,6 +133,9 @@ static_assert(sizeof(struct dvsm_region_members) == 40, "size");
 static_assert(sizeof(struct dvsm_snapshot_take) == 64, "size");
 static_assert(sizeof(struct dvsm_snapshot_restore) == 24, "size");
 static_assert(sizeof(struct dvsm_snapshot_merge) == 40, "size");
+static_assert(sizeof(struct dvsm_region_migrate) == 96, "size");
+
+#define COMMAND_LENGTH	(4 * CHUNK)
 
 struct span {
 	size_t at, length;
@@ -116,6 +146,7 @@ FIXTURE(command) {
 	int region;
 	int read_only;
 	int snapshot;
+	int watch;
 };
 
 FIXTURE_VARIANT(command) {
@@ -125,9 +156,11 @@ FIXTURE_VARIANT(command) {
 	uint32_t known_flags;
 	struct span outputs[2];
 	struct span reserved;
+	size_t range;			/* of its offset, which its length follows; 0: it has none */
 	bool on_device;			/* not on a region */
 	bool writes;
 	bool makes_fd;
+	bool looks;			/* works on a descriptor that only looks */
 	void (*fill)(union request *request, int snapshot);
 };
 
@@ -148,6 +181,7 @@ static void fill_nodes(union request *request, int snapshot)
 	(void)snapshot;
 	request->nodes.nodes = (uintptr_t)node_stats;
 	request->nodes.nr_nodes = ARRAY_SIZE(node_stats);
+	request->nodes.node_size = sizeof(node_stats[0]);
 }
 
 static void fill_populate(union request *request, int snapshot)
@@ -260,6 +294,41 @@ static void fill_name_list(union request *request, int snapshot)
 	request->name_list.nr_names = ARRAY_SIZE(names);
 }
 
+static struct dvsm_balance_use balance_uses[64 * 64];
+
+static void fill_balance(union request *request, int snapshot)
+{
+	(void)snapshot;
+	request->balance.uses = (uintptr_t)balance_uses;
+	request->balance.nr_nodes = 64;
+}
+
+static void fill_region_list(union request *request, int snapshot)
+{
+	(void)snapshot;
+	request->region_list.regions = (uintptr_t)entries;
+	request->region_list.nr_regions = ARRAY_SIZE(entries);
+}
+
+static void fill_watch(union request *request, int snapshot)
+{
+	struct dvsm_region_info info = {};
+
+	(void)snapshot;
+	region_info(members_region, &info);
+	request->watch.id = info.out_id;
+}
+
+static void fill_find(union request *request, int snapshot)
+{
+	static char *map;
+
+	(void)snapshot;
+	if (!map)
+		map = region_map(members_region, CHUNK, 0);
+	request->find.address = (uintptr_t)map;
+}
+
 static void fill_events(union request *request, int snapshot)
 {
 	(void)snapshot;
@@ -291,8 +360,17 @@ static void fill_members(union request *request, int snapshot)
 	request->members.nr_members = ARRAY_SIZE(members);
 }
 
+static void fill_migrate(union request *request, int snapshot)
+{
+	(void)snapshot;
+	request->migrate.nodes = (uintptr_t)&first_node;
+	request->migrate.nr_nodes = 64;
+}
+
 #define SIZE_OF(type, member) sizeof(((type *)0)->member)
 #define END_OF(type, member) (offsetof(type, member) + SIZE_OF(type, member))
+#define RANGE(type) \
+	(offsetof(type, length) == END_OF(type, offset) ? offsetof(type, offset) : SIZE_MAX)
 #define SPAN(type, first, last) { offsetof(type, first), END_OF(type, last) - offsetof(type, first) }
 
 FIXTURE_VARIANT_ADD(command, info) {
@@ -309,7 +387,8 @@ FIXTURE_VARIANT_ADD(command, region_create) {
 	.size = sizeof(struct dvsm_region_create),
 	.size_min = END_OF(struct dvsm_region_create, label),
 	.known_flags = DVSM_REGION_F_HUGE_REQUIRED | DVSM_REGION_F_PINNED |
-		       DVSM_REGION_F_REGISTRABLE,
+		       DVSM_REGION_F_REGISTRABLE |
+		       DVSM_REGION_F_FORK_COPY,
 	.on_device = true,
 	.makes_fd = true,
 	.fill = fill_create,
@@ -319,7 +398,8 @@ FIXTURE_VARIANT_ADD(command, region_info) {
 	.cmd = DVSM_IOC_REGION_INFO,
 	.size = sizeof(struct dvsm_region_info),
 	.size_min = END_OF(struct dvsm_region_info, out_nr_moved),
-	.outputs = { SPAN(struct dvsm_region_info, out_length, out_nr_lost) },
+	.outputs = { SPAN(struct dvsm_region_info, out_length, out_nr_faults_parts) },
+	.looks = true,
 	.fill = fill_nothing,
 };
 
@@ -328,6 +408,8 @@ FIXTURE_VARIANT_ADD(command, region_nodes) {
 	.size = sizeof(struct dvsm_region_nodes),
 	.size_min = END_OF(struct dvsm_region_nodes, out_nr_nodes),
 	.outputs = { SPAN(struct dvsm_region_nodes, out_nr_nodes, out_nr_nodes) },
+	.looks = true,
+	.reserved = SPAN(struct dvsm_region_nodes, reserved, reserved),
 	.fill = fill_nodes,
 };
 
@@ -339,6 +421,7 @@ FIXTURE_VARIANT_ADD(command, region_populate) {
 	.reserved = SPAN(struct dvsm_region_populate, reserved, reserved),
 	.writes = true,
 	.fill = fill_populate,
+	.range = RANGE(struct dvsm_region_populate),
 };
 
 FIXTURE_VARIANT_ADD(command, region_discard) {
@@ -348,6 +431,7 @@ FIXTURE_VARIANT_ADD(command, region_discard) {
 	.outputs = { SPAN(struct dvsm_region_discard, out_discarded, out_discarded) },
 	.writes = true,
 	.fill = fill_nothing,
+	.range = RANGE(struct dvsm_region_discard),
 };
 
 FIXTURE_VARIANT_ADD(command, region_residency) {
@@ -355,7 +439,9 @@ FIXTURE_VARIANT_ADD(command, region_residency) {
 	.size = sizeof(struct dvsm_region_residency),
 	.size_min = END_OF(struct dvsm_region_residency, out_next),
 	.outputs = { SPAN(struct dvsm_region_residency, out_nr_chunks, out_next) },
+	.looks = true,
 	.fill = fill_residency,
+	.range = RANGE(struct dvsm_region_residency),
 };
 
 FIXTURE_VARIANT_ADD(command, region_reopen) {
@@ -374,6 +460,7 @@ FIXTURE_VARIANT_ADD(command, region_unshare) {
 	.outputs = { SPAN(struct dvsm_region_unshare, out_unshared, out_unshared) },
 	.writes = true,
 	.fill = fill_nothing,
+	.range = RANGE(struct dvsm_region_unshare),
 };
 
 FIXTURE_VARIANT_ADD(command, region_diff) {
@@ -382,7 +469,9 @@ FIXTURE_VARIANT_ADD(command, region_diff) {
 	.size_min = END_OF(struct dvsm_region_diff, reserved),
 	.outputs = { SPAN(struct dvsm_region_diff, out_next, out_nr_ranges) },
 	.reserved = SPAN(struct dvsm_region_diff, reserved, reserved),
+	.known_flags = DVSM_DIFF_F_ADVANCE,
 	.fill = fill_diff,
+	.range = RANGE(struct dvsm_region_diff),
 };
 
 FIXTURE_VARIANT_ADD(command, region_pin) {
@@ -391,6 +480,7 @@ FIXTURE_VARIANT_ADD(command, region_pin) {
 	.size_min = END_OF(struct dvsm_region_pin, length),
 	.writes = true,
 	.fill = fill_pin,
+	.range = RANGE(struct dvsm_region_pin),
 };
 
 FIXTURE_VARIANT_ADD(command, region_unpin) {
@@ -399,6 +489,7 @@ FIXTURE_VARIANT_ADD(command, region_unpin) {
 	.size_min = END_OF(struct dvsm_region_unpin, length),
 	.writes = true,
 	.fill = fill_unpin,
+	.range = RANGE(struct dvsm_region_unpin),
 };
 
 FIXTURE_VARIANT_ADD(command, region_export_dmabuf) {
@@ -408,6 +499,7 @@ FIXTURE_VARIANT_ADD(command, region_export_dmabuf) {
 	.writes = true,
 	.makes_fd = true,
 	.fill = fill_pin,	/* the same words at the same places */
+	.range = RANGE(struct dvsm_region_export_dmabuf),
 };
 
 FIXTURE_VARIANT_ADD(command, region_extents) {
@@ -415,7 +507,9 @@ FIXTURE_VARIANT_ADD(command, region_extents) {
 	.size = sizeof(struct dvsm_region_extents),
 	.size_min = END_OF(struct dvsm_region_extents, out_next),
 	.outputs = { SPAN(struct dvsm_region_extents, out_nr_ranges, out_next) },
+	.looks = true,
 	.fill = fill_extents,
+	.range = RANGE(struct dvsm_region_extents),
 };
 
 FIXTURE_VARIANT_ADD(command, name_create) {
@@ -454,6 +548,43 @@ FIXTURE_VARIANT_ADD(command, name_list) {
 	.fill = fill_name_list,
 };
 
+FIXTURE_VARIANT_ADD(command, region_balance) {
+	.cmd = DVSM_IOC_REGION_BALANCE,
+	.size = sizeof(struct dvsm_region_balance),
+	.size_min = END_OF(struct dvsm_region_balance, out_nr_held),
+	.outputs = { SPAN(struct dvsm_region_balance, out_mode, out_nr_held) },
+	.looks = true,
+	.fill = fill_balance,
+};
+
+FIXTURE_VARIANT_ADD(command, region_list) {
+	.cmd = DVSM_IOC_REGION_LIST,
+	.size = sizeof(struct dvsm_region_list),
+	.size_min = END_OF(struct dvsm_region_list, out_next),
+	.outputs = { SPAN(struct dvsm_region_list, out_nr_regions, out_next) },
+	.on_device = true,
+	.fill = fill_region_list,
+};
+
+FIXTURE_VARIANT_ADD(command, region_watch) {
+	.cmd = DVSM_IOC_REGION_WATCH,
+	.size = sizeof(struct dvsm_region_watch),
+	.size_min = END_OF(struct dvsm_region_watch, id),
+	.on_device = true,
+	.makes_fd = true,
+	.fill = fill_watch,
+};
+
+FIXTURE_VARIANT_ADD(command, region_find) {
+	.cmd = DVSM_IOC_REGION_FIND,
+	.size = sizeof(struct dvsm_region_find),
+	.size_min = END_OF(struct dvsm_region_find, out_offset),
+	.outputs = { SPAN(struct dvsm_region_find, out_offset, out_offset) },
+	.on_device = true,
+	.makes_fd = true,
+	.fill = fill_find,
+};
+
 FIXTURE_VARIANT_ADD(command, region_events) {
 	.cmd = DVSM_IOC_REGION_EVENTS,
 	.size = sizeof(struct dvsm_region_events),
@@ -484,17 +615,51 @@ FIXTURE_VARIANT_ADD(command, region_members) {
 	.size = sizeof(struct dvsm_region_members),
 	.size_min = END_OF(struct dvsm_region_members, out_next),
 	.outputs = { SPAN(struct dvsm_region_members, out_nr_members, out_next) },
+	.looks = true,
 	.fill = fill_members,
+};
+
+FIXTURE_VARIANT_ADD(command, region_place) {
+	.cmd = DVSM_IOC_REGION_PLACE,
+	.size = sizeof(struct dvsm_region_place),
+	.size_min = END_OF(struct dvsm_region_place, out_length),
+	.known_flags = DVSM_PLACE_F_QUERY,
+	.outputs = { SPAN(struct dvsm_region_place, out_policy, out_length) },
+	.writes = true,
+	.fill = fill_nothing,
+	.range = RANGE(struct dvsm_region_place),
+};
+
+FIXTURE_VARIANT_ADD(command, region_promote) {
+	.cmd = DVSM_IOC_REGION_PROMOTE,
+	.size = sizeof(struct dvsm_region_promote),
+	.size_min = END_OF(struct dvsm_region_promote, out_nr_holes),
+	.outputs = { SPAN(struct dvsm_region_promote, out_nr_promoted, out_nr_holes) },
+	.writes = true,
+	.fill = fill_nothing,
+	.range = RANGE(struct dvsm_region_promote),
+};
+
+FIXTURE_VARIANT_ADD(command, region_split) {
+	.cmd = DVSM_IOC_REGION_SPLIT,
+	.size = sizeof(struct dvsm_region_split),
+	.size_min = END_OF(struct dvsm_region_split, out_freed),
+	.outputs = { SPAN(struct dvsm_region_split, out_nr_split, out_freed) },
+	.writes = true,
+	.fill = fill_nothing,
+	.range = RANGE(struct dvsm_region_split),
 };
 
 FIXTURE_VARIANT_ADD(command, snapshot_take) {
 	.cmd = DVSM_IOC_SNAPSHOT_TAKE,
 	.size = sizeof(struct dvsm_snapshot_take),
 	.size_min = END_OF(struct dvsm_snapshot_take, label),
-	.known_flags = DVSM_SNAPSHOT_F_READ_ONLY | DVSM_SNAPSHOT_F_ADAPTIVE,
+	.known_flags = DVSM_SNAPSHOT_F_READ_ONLY | DVSM_SNAPSHOT_F_ADAPTIVE |
+		       DVSM_SNAPSHOT_F_STRICT,
 	.writes = true,
 	.makes_fd = true,
 	.fill = fill_nothing,
+	.range = RANGE(struct dvsm_snapshot_take),
 };
 
 FIXTURE_VARIANT_ADD(command, snapshot_restore) {
@@ -521,12 +686,24 @@ FIXTURE_VARIANT_ADD(command, snapshot_merge) {
 	.fill = fill_merge,
 };
 
+FIXTURE_VARIANT_ADD(command, region_migrate) {
+	.cmd = DVSM_IOC_REGION_MIGRATE,
+	.size = sizeof(struct dvsm_region_migrate),
+	.size_min = END_OF(struct dvsm_region_migrate, out_failed),
+	.outputs = { SPAN(struct dvsm_region_migrate, out_next, out_failed) },
+	.writes = true,
+	.fill = fill_migrate,
+	.range = RANGE(struct dvsm_region_migrate),
+};
+
 FIXTURE_SETUP(command)
 {
 	struct dvsm_snapshot_take take = { .size = sizeof(take) };
+	struct dvsm_region_watch watch = { .size = sizeof(watch) };
+	struct dvsm_region_info info;
 
 	OPEN_DEVICE_OR_SKIP(self->dev);
-	self->region = region_create(self->dev, 4 * CHUNK, 0);
+	self->region = region_create(self->dev, COMMAND_LENGTH, 0);
 	ASSERT_LE(0, self->region);
 	unpin_region = self->region;
 	names_dev = self->dev;
@@ -535,6 +712,10 @@ FIXTURE_SETUP(command)
 	ASSERT_LE(0, self->read_only);
 	self->snapshot = ioctl(self->region, DVSM_IOC_SNAPSHOT_TAKE, &take);
 	ASSERT_LE(0, self->snapshot);
+	ASSERT_EQ(0, region_info(self->region, &info));
+	watch.id = info.out_id;
+	self->watch = ioctl(self->dev, DVSM_IOC_REGION_WATCH, &watch);
+	ASSERT_LE(0, self->watch);
 }
 
 FIXTURE_TEARDOWN_PARENT(command)

@@ -59,6 +59,28 @@ int name_list(int dev, struct dvsm_name *names, uint32_t nr_names)
 	return ret ? ret : (int)arg.out_nr_names;
 }
 
+int region_list(int dev, uint64_t *cursor, struct dvsm_region_entry *regions,
+		uint32_t nr_regions)
+{
+	struct dvsm_region_list arg = {
+		.size = sizeof(arg),
+		.cursor = *cursor,
+		.regions = (uintptr_t)regions,
+		.nr_regions = nr_regions,
+	};
+	int ret = answer(ioctl(dev, DVSM_IOC_REGION_LIST, &arg));
+
+	*cursor = arg.out_next;
+	return ret ? ret : (int)arg.out_nr_regions;
+}
+
+int region_watch(int dev, uint64_t id)
+{
+	struct dvsm_region_watch arg = { .size = sizeof(arg), .id = id };
+
+	return answer(ioctl(dev, DVSM_IOC_REGION_WATCH, &arg));
+}
+
 int region_join(int fd, uint64_t cookie)
 {
 	struct dvsm_region_join arg = { .size = sizeof(arg), .cookie = cookie };
@@ -96,45 +118,23 @@ int region_events(int fd)
 	return answer(ioctl(fd, DVSM_IOC_REGION_EVENTS, &arg));
 }
 
-/* The next event: 1; 0 at the end; -ETIMEDOUT if none comes in time. */
+/*
+ * The next event: 1; 0 at the end; -ETIMEDOUT if none comes in time; -ETIME for one
+ * that came, but woke nobody: poll() looks once more when its time is over.
+ */
 int events_read(int events, struct dvsm_event *event, unsigned int milliseconds)
 {
 	struct pollfd poll_fd = { .fd = events, .events = POLLIN };
+	unsigned long end = clock_ms() + milliseconds;
 	ssize_t got;
 
 	memset(event, 0xa5, sizeof(*event));
 	if (poll(&poll_fd, 1, milliseconds) != 1)
 		return -ETIMEDOUT;
+	if (milliseconds && clock_ms() >= end)
+		return -ETIME;
 	got = read(events, event, sizeof(*event));
 	if (got < 0)
 		return -errno;
 	return got == sizeof(*event) ? 1 : got ? -EIO : 0;
-}
-
-/* One line of debugfs "stats". */
-int stats_read(const char *name, unsigned long *value)
-{
-	char text[1024], *line;
-	int ret = read_text("/sys/kernel/debug/dvsm/stats", text, sizeof(text));
-
-	if (ret)
-		return ret;
-	for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
-		if (!strncmp(line, name, strlen(name)) && line[strlen(name)] == ' ')
-			return sscanf(line + strlen(name), "%lu", value) == 1 ? 0 : -EINVAL;
-	return -ENOENT;
-}
-
-/* 0 once the line says @value; -ETIMEDOUT if it does not come to. */
-int stats_reach(const char *name, unsigned long value, unsigned int seconds)
-{
-	unsigned long end = clock_ms() + seconds * 1000, now;
-	int ret;
-
-	while (!(ret = stats_read(name, &now)) && now != value) {
-		if (clock_ms() > end)
-			return -ETIMEDOUT;
-		sleep_ms(5);
-	}
-	return ret;
 }

@@ -248,3 +248,20 @@ int node_run_on(int node)
 		return -ENOENT;
 	return sched_setaffinity(0, sizeof(cpus), &cpus) ? -errno : 0;
 }
+
+/* The nodes with memory that have CPUs, too. */
+uint64_t nodes_to_work_on(void)
+{
+	uint64_t nodes = 0;
+	cpu_set_t before;
+	int node;
+
+	if (sched_getaffinity(0, sizeof(before), &before))
+		return 0;
+	for (node = 0; node < 64; node++)
+		if (node_mask() >> node & 1 && !node_run_on(node))
+			nodes |= 1ULL << node;
+	sched_setaffinity(0, sizeof(before), &before);
+	return nodes;
+}
+

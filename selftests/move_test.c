@@ -6,7 +6,7 @@
 #include <linux/mempolicy.h>
 #include <sys/syscall.h>
 
-#include "fixture.h"
+#include "snapshot.h"
 
 #define LENGTH (4 * CHUNK)
 
@@ -188,12 +188,56 @@ TEST_F(move, pinned_folio_stays_and_keeps_its_data)
 	EXPECT_GT(0, page_move(map, self->last, MPOL_MF_MOVE));
 	syscall(SYS_migrate_pages, 0, 64UL, &from, &to);
 	syscall(SYS_mbind, map, LENGTH, MPOL_BIND, &to, 65UL, MPOL_MF_MOVE_ALL);
+	EXPECT_EQ(-1, syscall(SYS_mbind, map, LENGTH, MPOL_BIND, &to, 65UL,
+			      MPOL_MF_MOVE | MPOL_MF_STRICT));
+	EXPECT_EQ(EIO, errno);
 	write_text("/proc/sys/vm/compact_memory", "1");
 	EXPECT_EQ(0, stamps_wrong(map, LENGTH, 2));
 	EXPECT_EQ(self->first, page_node(map));
 	EXPECT_EQ(self->first, page_node(map + 3 * CHUNK));
 	ASSERT_EQ(0, region_info(fd, &info));
 	EXPECT_EQ(0, info.out_nr_moved);
+}
+
+TEST_F(move, pinned_range_stays_and_the_rest_moves)
+{
+	struct dvsm_region_pin pin = { .size = sizeof(pin), .offset = CHUNK, .length = PAGE };
+	struct dvsm_region_unpin unpin = { .size = sizeof(unpin), .offset = CHUNK, .length = PAGE };
+	unsigned long from = 1UL << self->first, to = 1UL << self->last;
+	int i;
+
+	ASSERT_EQ(0, ioctl(self->fd, DVSM_IOC_REGION_PIN, &pin));
+	EXPECT_EQ(0, stamps_wrong(self->map, LENGTH, 1));
+	EXPECT_NE(self->last, page_move(self->map + CHUNK, self->last, MPOL_MF_MOVE));
+	EXPECT_EQ(-1, syscall(SYS_mbind, self->map, LENGTH, MPOL_BIND, &to, 65UL,
+			      MPOL_MF_MOVE | MPOL_MF_STRICT));
+	EXPECT_EQ(EIO, errno);
+	EXPECT_LT(0, syscall(SYS_migrate_pages, 0, 64UL, &from, &to));
+	EXPECT_EQ(0, stamps_wrong(self->map, LENGTH, 1));
+	for (i = 0; i < 4; i++)
+		EXPECT_EQ(i == 1 ? self->first : self->last, page_node(self->map + i * CHUNK));
+	ASSERT_EQ(0, ioctl(self->fd, DVSM_IOC_REGION_UNPIN, &unpin));
+	EXPECT_EQ(self->last, page_move(self->map + CHUNK, self->last, MPOL_MF_MOVE));
+	EXPECT_EQ(0, stamps_wrong(self->map, LENGTH, 1));
+}
+
+TEST_F(move, what_a_snapshot_has_mapped_stays_until_it_is_unmapped)
+{
+	int snapshot = snapshot_take(self->fd);
+	char *old = region_map(snapshot, LENGTH, 0);
+
+	ASSERT_NE(MAP_FAILED, old);
+	EXPECT_EQ(0, stamps_wrong(old, LENGTH, 1));
+	EXPECT_EQ(0, stamps_wrong(self->map, LENGTH, 1));
+	EXPECT_NE(self->last, page_move(self->map, self->last, MPOL_MF_MOVE_ALL));
+	EXPECT_EQ(0, stamps_wrong(old, LENGTH, 1));
+	EXPECT_EQ(0, stamps_wrong(self->map, LENGTH, 1));
+	EXPECT_EQ(self->first, page_node(self->map));
+	munmap(old, LENGTH);
+	EXPECT_EQ(self->last, page_move(self->map, self->last, MPOL_MF_MOVE));
+	EXPECT_EQ(0, stamps_wrong(self->map, LENGTH, 1));
+	old = region_map(snapshot, LENGTH, 0);
+	EXPECT_EQ(0, stamps_wrong(old, LENGTH, 1));
 }
 
 TEST_F(move, cgroup_s_charge_moves_along_without_growing)

@@ -8,6 +8,7 @@
 #include <linux/kernel-page-flags.h>
 
 #include "fixture.h"
+#include "snapshot.h"
 
 #ifndef MADV_SOFT_OFFLINE
 #define MADV_SOFT_OFFLINE 101
@@ -42,6 +43,57 @@ TEST_F(poison, toucher_gets_sigbus_and_the_other_pages_keep_their_contents)
 	EXPECT_EQ(0, read_at(map + BAD + PAGE));
 	EXPECT_EQ(0, write_at(map + BAD - 1, 1));
 	EXPECT_EQ(0, write_at(map + CHUNK, 1));
+}
+
+/* By hwpoison-inject, which needs no mapping. EBUSY is no answer, see LOSE_PAGE(). */
+static int lose_pfn(uint64_t pfn)
+{
+	char text[32];
+	int ret;
+
+	snprintf(text, sizeof(text), "%#llx", (unsigned long long)pfn);
+	ret = write_text("/sys/kernel/debug/hwpoison/corrupt-pfn", text);
+	return ret == -EBUSY ? 0 : ret;
+}
+
+TEST_F(poison, page_that_nobody_has_mapped_is_lost_like_others)
+{
+	char *map = region_map(self->fd, LENGTH, 0), *buffer = malloc(LENGTH), *other = NULL;
+	int fd = region_reopen(self->fd, 0), snapshot = -1, ret;
+	bool shares = !variant->implicit && !is_pinned(variant->flags);
+	uint64_t pfn;
+
+	ASSERT_NE(MAP_FAILED, map);
+	stamp(map, CHUNK, 2);
+	stamp(map + CHUNK, CHUNK, 3);
+	pfn = PAGEMAP_PFN(pagemap_entry(map + BAD));
+	ASSERT_NE(0, pfn);
+	if (shares) {
+		snapshot = snapshot_take_range(self->fd, 0, LENGTH, 0);
+		ASSERT_LE(0, snapshot);
+	}
+	ASSERT_EQ(0, munmap(map, LENGTH));
+	ret = lose_pfn(pfn);
+	if (ret == -ENOENT && !getenv("DVSM_VM"))
+		SKIP(return, "no hwpoison-inject: modprobe it");
+	ASSERT_EQ(0, ret) TH_LOG("%s", strerror(-ret));
+	EXPECT_EQ(BAD, pread(fd, buffer, LENGTH, 0));
+	EXPECT_EQ(-1, pread(fd, buffer, PAGE, BAD));
+	EXPECT_EQ(EHWPOISON, errno);
+	EXPECT_EQ(0, stamps_wrong(buffer, BAD, 2));
+	if (shares) {
+		other = region_map(snapshot, LENGTH, 0);
+		ASSERT_NE(MAP_FAILED, other);
+		close(fd);
+		close(self->fd);
+	} else {
+		other = region_map(self->fd, LENGTH, 0);
+		ASSERT_NE(MAP_FAILED, other);
+	}
+	EXPECT_EQ(SIGBUS, read_at(other + BAD));
+	EXPECT_EQ(BUS_MCEERR_AR, last_signal_code());
+	EXPECT_EQ(0, stamps_wrong(other, BAD, 2));
+	EXPECT_EQ(0, stamps_wrong(other + CHUNK, CHUNK, 3));
 }
 
 TEST_F(poison, lost_page_never_comes_back_as_zeroes)
@@ -154,6 +206,58 @@ TEST_F(poison, discard_replaces_it_unless_pinned)
 	EXPECT_TRUE(is_zero(map, CHUNK));
 	stamp(map, CHUNK, 7);
 	EXPECT_EQ(0, stamps_wrong(map, CHUNK, 7));
+}
+
+TEST_F(poison, snapshot_has_all_else)
+{
+	bool copied = variant->implicit || is_pinned(variant->flags);
+	char *map = region_map(self->fd, LENGTH, 0), *other;
+	struct dvsm_region_info info;
+	int snapshot, strict;
+
+	ASSERT_NE(MAP_FAILED, map);
+	stamp(map, CHUNK, 11);
+	stamp(map + CHUNK, CHUNK, 21);
+	LOSE_PAGE(map);
+	other = snapshot_take_mapped(self->fd, LENGTH, 0, 0, &snapshot);
+	ASSERT_NE(MAP_FAILED, other);
+	EXPECT_EQ(0, stamps_wrong(other + CHUNK, CHUNK, 21));
+	EXPECT_EQ(SIGBUS, read_at(other + BAD));
+	/* What is copied is copied by chunks. */
+	ASSERT_EQ(0, region_info(snapshot, &info));
+	EXPECT_EQ(copied, info.out_nr_lost);
+	EXPECT_EQ(copied ? SIGBUS : 0, read_at(other));
+	if (!copied)
+		EXPECT_EQ(0, stamps_wrong(other, BAD, 11));
+	/* The region goes on; there is no room for another copy of a chunk of which a page is gone. */
+	EXPECT_EQ(0, write_at(map, 1));
+	EXPECT_EQ(SIGBUS, read_at(other));
+	EXPECT_EQ(0, stamps_wrong(other + CHUNK, CHUNK, 21));
+	strict = snapshot_take_range(self->fd, 0, 0, DVSM_SNAPSHOT_F_STRICT);
+	EXPECT_EQ(copied, strict < 0);
+	if (!copied)
+		EXPECT_EQ(SIGBUS, write_at(map, 2));
+}
+
+TEST_F(poison, migrate_moves_all_else)
+{
+	char *map = region_map(self->fd, LENGTH, 0);
+	struct dvsm_region_migrate arg;
+	int there;
+
+	if (is_pinned(variant->flags))
+		SKIP(return, "pinned memory does not move");
+	ASSERT_NE(MAP_FAILED, map);
+	stamp(map, CHUNK, 12);
+	stamp(map + CHUNK, CHUNK, 22);
+	there = !page_node(map + CHUNK);
+	LOSE_PAGE(map);
+	region_migrate(self->fd, 0, LENGTH, 1 << there, &arg);
+	EXPECT_LT(0, arg.out_failed);
+	EXPECT_EQ(0, stamps_wrong(map, BAD, 12));
+	EXPECT_EQ(0, stamps_wrong(map + CHUNK, CHUNK, 22));
+	EXPECT_EQ(there, page_node(map + CHUNK));
+	EXPECT_EQ(SIGBUS, read_at(map + BAD));
 }
 
 TEST_F(poison, page_is_never_used_again)

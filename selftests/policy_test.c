@@ -12,15 +12,19 @@
 
 FIXTURE(policy) {
 	int dev;
-	int first, last;	/* two nodes with memory */
+	int first, last;	/* two nodes with memory, and CPUs if there are such */
 };
 
 FIXTURE_SETUP(policy)
 {
+	uint64_t nodes = nodes_to_work_on();
+
 	OPEN_DEVICE_OR_SKIP(self->dev);
 	NEED_NODES(2);
-	self->first = __builtin_ctzll(node_mask());
-	self->last = 63 - __builtin_clzll(node_mask());
+	if (__builtin_popcountll(nodes) < 2)
+		nodes = node_mask();
+	self->first = __builtin_ctzll(nodes);
+	self->last = 63 - __builtin_clzll(nodes);
 }
 
 FIXTURE_TEARDOWN_PARENT(policy)
@@ -97,13 +101,22 @@ TEST_F(policy, inherit_interleaves_if_the_task_does)
 	int fd = region_create_on(self->dev, LENGTH, 0, DVSM_POLICY_INHERIT, 0);
 	int other = region_create_on(self->dev, LENGTH, 0, DVSM_POLICY_INHERIT, 0);
 
+	/*
+	 * The kernel takes turns by a counter of the task's, which everything else that the task allocates moves
+	 * as well: on a debug kernel the records of page owners.
+	 */
+	int least = access("/sys/kernel/debug/page_owner", F_OK) ? 4 : 2;
+
 	ASSERT_EQ(0, set_task_policy(MPOL_INTERLEAVE, 1UL << self->first | 1UL << self->last));
 	touched(fd);
-	EXPECT_EQ(4, chunks_on(fd, self->first));
-	EXPECT_EQ(4, chunks_on(fd, self->last));
+	EXPECT_LE(least, chunks_on(fd, self->first));
+	EXPECT_LE(least, chunks_on(fd, self->last));
+	EXPECT_EQ(8, chunks_on(fd, self->first) + chunks_on(fd, self->last));
 	/* Also in a populate, where other threads could not know. */
 	ASSERT_EQ(0, region_populate(other, 0, 0, NULL));
-	EXPECT_EQ(4, chunks_on(other, self->first));
+	EXPECT_LE(least, chunks_on(other, self->first));
+	EXPECT_LE(least, chunks_on(other, self->last));
+	EXPECT_EQ(8, chunks_on(other, self->first) + chunks_on(other, self->last));
 }
 
 TEST_F(policy, bind_is_obeyed_from_every_cpu_and_every_call)
@@ -330,6 +343,28 @@ TEST_F(cpuset, populate_by_several_threads_stays_inside)
 			TH_LOG("policy %u", policies[i]);
 		close(fd);
 	}
+}
+
+/* Forbidden since the region was made, so that its policy still has both. */
+TEST_F(cpuset, preferred_node_that_became_forbidden_is_not_taken)
+{
+	const size_t length = 96 * CHUNK;
+	struct dvsm_node_stats nodes[64];
+	char both[32], last[16];
+	int fd;
+
+	snprintf(both, sizeof(both), "%d,%d", self->first, self->last);
+	snprintf(last, sizeof(last), "%d", self->last);
+	/* Where the forbidden one is near, by two CPUs at least. */
+	node_run_on(self->first);
+	ASSERT_EQ(0, cgroup_set(&self->cgroup, "cpuset.mems", both));
+	fd = region_create_on(self->dev, length, 0, DVSM_POLICY_PREFERRED,
+			      1ULL << self->first | 1ULL << self->last);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, cgroup_set(&self->cgroup, "cpuset.mems", last));
+	ASSERT_EQ(0, region_populate(fd, 0, 0, NULL));
+	ASSERT_EQ(0, region_nodes(fd, nodes, 64));
+	EXPECT_EQ(length, nodes[self->last].out_resident);
 }
 
 TEST_F(cpuset, bind_to_a_forbidden_node_is_einval)

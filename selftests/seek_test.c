@@ -2,7 +2,7 @@
 /*
  * lseek(2) finds holes and data where residency says they are.
  */
-#include "fixture.h"
+#include "snapshot.h"
 
 DVSM_FIXTURE(seek);
 
@@ -52,6 +52,37 @@ TEST_F(seek, edges_are_those_of_folios)
 	EXPECT_EQ(4 * CHUNK, seek_to(fd, 2 * CHUNK, SEEK_DATA));
 	EXPECT_EQ(6 * CHUNK, seek_to(fd, 4 * CHUNK, SEEK_HOLE));
 	EXPECT_EQ(-ENXIO, seek_to(fd, 6 * CHUNK, SEEK_DATA));
+}
+
+/* Wherever that lies: in the place of the other one, in a copy, in parts of several. */
+TEST_F(seek, snapshot_and_region_have_data_where_they_read_it)
+{
+	int fd = region_create(self->dev, LENGTH, 0), s[2], i;
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(1, pwrite(fd, "a", 1, CHUNK));
+	ASSERT_EQ(1, pwrite(fd, "b", 1, 3 * CHUNK));
+	s[0] = snapshot_take(fd);
+	s[1] = snapshot_take_in_parts(fd, PAGE, 0);
+	for (i = 0; i < 2; i++) {
+		ASSERT_LE(0, s[i]);
+		EXPECT_EQ(1, pwrite(s[i], "c", 1, CHUNK + 7 * PAGE));
+		EXPECT_EQ(1, pwrite(s[i], "d", 1, 4 * CHUNK));
+	}
+	EXPECT_EQ(1, pwrite(fd, "e", 1, CHUNK));
+	EXPECT_EQ(0, region_discard(fd, 3 * CHUNK, CHUNK, NULL));
+
+	EXPECT_EQ(CHUNK, seek_to(fd, 0, SEEK_DATA));
+	EXPECT_EQ(2 * CHUNK, seek_to(fd, CHUNK, SEEK_HOLE));
+	EXPECT_EQ(-ENXIO, seek_to(fd, 2 * CHUNK, SEEK_DATA));
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(0, seek_to(s[i], 0, SEEK_HOLE));
+		EXPECT_EQ(CHUNK, seek_to(s[i], 0, SEEK_DATA));
+		EXPECT_EQ(2 * CHUNK, seek_to(s[i], CHUNK, SEEK_HOLE));
+		EXPECT_EQ(3 * CHUNK, seek_to(s[i], 2 * CHUNK, SEEK_DATA));
+		EXPECT_EQ(5 * CHUNK, seek_to(s[i], 3 * CHUNK, SEEK_HOLE));
+		EXPECT_EQ(-ENXIO, seek_to(s[i], 5 * CHUNK, SEEK_DATA));
+	}
 }
 
 TEST_F(seek, outside_the_region_is_enxio)

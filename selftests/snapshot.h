@@ -34,6 +34,14 @@ snapshot_take_in_parts(int fd, uint64_t granularity, uint32_t flags)
 	return ret < 0 ? -errno : ret;
 }
 
+/* A snapshot of all of a region, mapped; MAP_FAILED if either cannot be had. */
+static inline char *__attribute__((unused))
+snapshot_take_mapped(int fd, size_t length, uint64_t granularity, uint32_t flags, int *snapshot)
+{
+	*snapshot = snapshot_take_in_parts(fd, granularity, flags);
+	return *snapshot < 0 ? MAP_FAILED : region_map(*snapshot, length, 0);
+}
+
 static inline int snapshot_take(int fd)
 {
 	return snapshot_take_range(fd, 0, 0, 0);
@@ -66,6 +74,21 @@ region_diff(int fd, int other, struct dvsm_range *ranges, uint32_t nr_ranges)
 		.ranges = (uintptr_t)ranges,
 		.nr_ranges = nr_ranges,
 		.other = other,
+	};
+
+	return ioctl(fd, DVSM_IOC_REGION_DIFF, &arg) ? -errno : (int)arg.out_nr_ranges;
+}
+
+/* All that was written since this was last asked, in one call; as above. */
+static inline int __attribute__((unused))
+snapshot_advance(int fd, int snapshot, struct dvsm_range *ranges, uint32_t nr_ranges)
+{
+	struct dvsm_region_diff arg = {
+		.size = sizeof(arg),
+		.flags = DVSM_DIFF_F_ADVANCE,
+		.ranges = (uintptr_t)ranges,
+		.nr_ranges = nr_ranges,
+		.other = snapshot,
 	};
 
 	return ioctl(fd, DVSM_IOC_REGION_DIFF, &arg) ? -errno : (int)arg.out_nr_ranges;

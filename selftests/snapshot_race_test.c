@@ -10,6 +10,9 @@
  * With "delay_us" the module sleeps between a fault's last look at who shares the
  * folio and its mapping: the gap through which a write could slip.
  */
+#include <pthread.h>
+#include <sys/uio.h>
+
 #include "snapshot.h"
 
 #define NR_CHUNKS	3
@@ -150,7 +153,8 @@ TEST_F(snapshot_race, every_snapshot_is_one_moment_and_never_changes)
 			_exit(0);
 		}
 	}
-	while (clock_ms() < end) {
+	/* A slow machine takes few in that time. */
+	while (clock_ms() < end || nr <= 3) {
 		int s = snapshot_take_in_parts(self->fd, variant->granularity, 0);
 		char *map;
 
@@ -174,6 +178,57 @@ TEST_F(snapshot_race, every_snapshot_is_one_moment_and_never_changes)
 	EXPECT_EQ(NULL, look_at_all(self->map, &sum));
 	EXPECT_LT(3, nr);
 	EXPECT_LT(0, last);
+}
+
+struct write {
+	volatile uint64_t *word;
+	uint64_t value;
+};
+
+static void *write_once(void *arg)
+{
+	struct write *write = arg;
+
+	*write->word = write->value;
+	return NULL;
+}
+
+/*
+ * A first touch that writes takes two delays: the folio is looked up, and asked once
+ * more whether it may be written to. A snapshot of any moment of that either has the
+ * write or never gets it, be it the first one to share the page or the second.
+ */
+TEST_F(snapshot_race, a_write_is_before_or_after_a_snapshot)
+{
+	enum { NR_MOMENTS = 8 };
+	unsigned int delay_us = 80 * variant->delay_us, i;
+
+	memset(self->map, 0, LENGTH);
+	ASSERT_EQ(0, set_delay(delay_us));
+	for (i = 0; i < 2 * NR_MOMENTS; i++) {
+		size_t at = i % NR_CHUNKS * CHUNK + i * PAGE;
+		struct write write = { (uint64_t *)(self->map + at), i + 1 };
+		int s, first = -1;
+		uint64_t seen, later;
+		pthread_t thread;
+
+		if (i >= NR_MOMENTS)
+			first = snapshot_take_in_parts(self->fd, variant->granularity, 0);
+		/* The memory stays, its mapping goes. */
+		ASSERT_EQ(0, madvise(self->map, LENGTH, MADV_DONTNEED));
+		ASSERT_EQ(0, pthread_create(&thread, NULL, write_once, &write));
+		usleep((2 * i + 1) % (2 * NR_MOMENTS) * delay_us / NR_MOMENTS);
+		s = snapshot_take_in_parts(self->fd, variant->granularity, 0);
+		ASSERT_LE(0, s);
+		ASSERT_EQ(sizeof(seen), pread(s, &seen, sizeof(seen), at));
+		ASSERT_EQ(0, pthread_join(thread, NULL));
+		ASSERT_EQ(sizeof(later), pread(s, &later, sizeof(later), at));
+		EXPECT_EQ(seen, later) TH_LOG("moment %u: the snapshot has changed", i);
+		EXPECT_EQ(i + 1, *write.word);
+		close(s);
+		if (first >= 0)
+			close(first);
+	}
 }
 
 /* No write of the live side is lost, whoever breaks away from whom. */
@@ -295,6 +350,107 @@ TEST_F(snapshot_race, parent_may_be_closed_while_its_snapshots_are_used)
 		munmap(copy, LENGTH);
 		close(s);
 	}
+}
+
+#define DISK	"/dev/ram0"
+
+/* The disk, opened past the page cache; SKIP where there is none. */
+#define OPEN_DISK_OR_SKIP(fd)								\
+do {											\
+	fd = open(DISK, O_RDWR | O_DIRECT);						\
+	if (fd < 0)									\
+		SKIP(return, "no " DISK " (load brd)");					\
+} while (0)
+
+/* What leaves a snapshot past the page tables is what the snapshot holds, whatever its parent writes meanwhile. */
+TEST_F(snapshot_race, direct_io_out_of_a_snapshot_has_what_the_snapshot_has)
+{
+	char *back = aligned_alloc(CHUNK, CHUNK), *copy = aligned_alloc(CHUNK, CHUNK);
+	unsigned long end = clock_ms() + test_ms();
+	pid_t pids[NR_WRITERS];
+	unsigned int i, rounds;
+	int disk;
+
+	OPEN_DISK_OR_SKIP(disk);
+	for (i = 0; i < NR_WRITERS; i++) {
+		pids[i] = child_start();
+		if (!pids[i]) {
+			count_in_pairs(self->map, i, self->stop);
+			_exit(0);
+		}
+	}
+	for (rounds = 0; clock_ms() < end; rounds++) {
+		int snapshot;
+		char *map = snapshot_take_mapped(self->fd, LENGTH, variant->granularity, 0, &snapshot);
+		char *chunk = map + rounds % NR_CHUNKS * CHUNK;
+		struct iovec local = { copy, CHUNK }, remote = { chunk, CHUNK };
+
+		ASSERT_NE(MAP_FAILED, map);
+		/* A read-only pin each, of memory that this process has mapped and of what it has not. */
+		ASSERT_EQ(CHUNK, (size_t)pwrite(disk, chunk, CHUNK, 0));
+		ASSERT_EQ(CHUNK, (size_t)process_vm_readv(getpid(), &local, 1, &remote, 1, 0));
+		ASSERT_EQ(CHUNK, (size_t)pread(disk, back, CHUNK, 0));
+		EXPECT_EQ(0, memcmp(back, chunk, CHUNK));
+		EXPECT_EQ(0, memcmp(copy, chunk, CHUNK));
+		munmap(map, LENGTH);
+		close(snapshot);
+	}
+	*self->stop = 1;
+	for (i = 0; i < NR_WRITERS; i++)
+		EXPECT_EQ(0, child_wait(pids[i]));
+	TH_LOG("%u rounds", rounds);
+	EXPECT_LT(0, rounds);
+}
+
+/* Reads a disk of two halves into the same chunk, one after the other. */
+static int read_disk_for_ever(int disk, char *chunk, char *expected, volatile int *stop)
+{
+	size_t nr;
+
+	for (nr = 0; !*stop; nr++) {
+		memset(expected, 'a' + nr % 2, CHUNK);
+		if (pread(disk, chunk, CHUNK, nr % 2 * CHUNK) != CHUNK)
+			return 1;
+		/* Nothing of it went to a folio that the region reads no more. */
+		if (memcmp(chunk, expected, CHUNK))
+			return 2;
+	}
+	return !nr;
+}
+
+TEST_F(snapshot_race, direct_io_into_the_live_side_is_in_no_snapshot_taken_before)
+{
+	char *expected = aligned_alloc(CHUNK, CHUNK), *seen = malloc(CHUNK);
+	unsigned long end = clock_ms() + test_ms();
+	unsigned int rounds, halves[2] = { 0 };
+	pid_t pid;
+	int disk;
+
+	OPEN_DISK_OR_SKIP(disk);
+	for (rounds = 0; rounds < 2; rounds++) {
+		memset(expected, 'a' + rounds, CHUNK);
+		ASSERT_EQ(CHUNK, (size_t)pwrite(disk, expected, CHUNK, rounds * CHUNK));
+	}
+	memset(self->map, 'a', CHUNK);
+	pid = child_start();
+	if (!pid)
+		_exit(read_disk_for_ever(disk, self->map, expected, self->stop));
+	for (rounds = 0; clock_ms() < end; rounds++) {
+		int snapshot;
+		char *map = snapshot_take_mapped(self->fd, LENGTH, variant->granularity, 0, &snapshot);
+
+		ASSERT_NE(MAP_FAILED, map);
+		memcpy(seen, map, CHUNK);
+		halves[seen[CHUNK - 1] - 'a']++;
+		sleep_ms(1 + rounds % 5);
+		EXPECT_EQ(0, memcmp(map, seen, CHUNK));
+		munmap(map, LENGTH);
+		close(snapshot);
+	}
+	*self->stop = 1;
+	EXPECT_EQ(0, child_wait(pid));
+	TH_LOG("%u rounds, %u and %u of the two", rounds, halves[0], halves[1]);
+	EXPECT_LT(0, rounds);
 }
 
 TEST_HARNESS_MAIN

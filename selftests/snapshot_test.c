@@ -2,8 +2,11 @@
 /*
  * Snapshots: what is shared, what is copied and for whom, what each side sees.
  */
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
+
 #include "snapshot.h"
 
 #define LENGTH	(4 * CHUNK)
@@ -175,6 +178,54 @@ TEST_F(snapshot, old_contents_are_copied_once_for_all_who_still_share_them)
 	}
 }
 
+/*
+ * The books tell what there is at once, not when the region's end settles them: what
+ * was copied for snapshots, in a whole and in parts, what a restore and a merge put
+ * something else in the place of, and what a discard gives back.
+ */
+TEST_F(snapshot, what_nobody_reads_any_more_is_off_the_books_while_the_region_lives)
+{
+	const unsigned long own = LENGTH / PAGE;
+	struct dvsm_snapshot_merge merge;
+	int s[2], i;
+
+	for (i = 0; i < 2; i++)
+		s[i] = snapshot_take(self->fd);
+	self->map[0]++;
+	EXPECT_EQ(0, stats_reach("pages", own + CHUNK_PAGES, 0));
+	close(s[0]);
+	EXPECT_EQ(0, stats_reach("pages", own + CHUNK_PAGES, 0));
+	close(s[1]);
+	EXPECT_EQ(0, stats_reach("pages", own, 0)) TH_LOG("a copy for two snapshots");
+
+	for (i = 0; i < 2; i++)
+		s[i] = snapshot_take_in_parts(self->fd, PAGE, 0);
+	self->map[0]++;
+	EXPECT_EQ(0, stats_reach("pages", own + 1, 0));
+	close(s[0]);
+	close(s[1]);
+	/* Who looks it up next puts it back to where it was copied from. */
+	EXPECT_EQ(1, pwrite(self->fd, "x", 1, 0));
+	EXPECT_EQ(0, stats_reach("pages", own, 0)) TH_LOG("a part");
+
+	s[0] = snapshot_take(self->fd);
+	self->map[0]++;
+	EXPECT_EQ(0, stats_reach("pages", own + CHUNK_PAGES, 0));
+	ASSERT_EQ(0, snapshot_restore(self->fd, s[0]));
+	EXPECT_EQ(0, stats_reach("pages", own, 0)) TH_LOG("what a restore replaced");
+	EXPECT_EQ(1, pwrite(s[0], "x", 1, CHUNK));
+	EXPECT_EQ(0, stats_reach("pages", own + CHUNK_PAGES, 0));
+	ASSERT_EQ(0, snapshot_merge(self->fd, s[0], DVSM_MERGE_F_SNAPSHOT_WINS, &merge));
+	EXPECT_EQ(0, stats_reach("pages", own, 0)) TH_LOG("what a merge replaced");
+
+	EXPECT_EQ(1, pwrite(s[0], "y", 1, 2 * CHUNK));
+	EXPECT_EQ(0, stats_reach("pages", own + CHUNK_PAGES, 0));
+	ASSERT_EQ(0, region_discard(s[0], 2 * CHUNK, CHUNK, NULL));
+	EXPECT_EQ(0, stats_reach("pages", own, 0)) TH_LOG("what was discarded");
+	close(s[0]);
+	EXPECT_EQ(0, stats_reach("pages", own, 0));
+}
+
 TEST_F(snapshot, of_a_range_is_empty_outside_it)
 {
 	int s = snapshot_take_range(self->fd, CHUNK, 2 * CHUNK, 0);
@@ -222,7 +273,7 @@ TEST_F(snapshot, snapshot_outlives_the_process_that_took_it)
 	EXPECT_EQ(0, stamps_wrong(map, LENGTH, 1));
 }
 
-TEST_F(snapshot, a_deep_chain_is_no_slower_at_its_end)
+TEST_F(snapshot, a_deep_chain_costs_no_memory_and_can_be_written_to_at_its_end)
 {
 	int fd = self->fd;
 	struct counts counts;
@@ -244,6 +295,49 @@ TEST_F(snapshot, a_deep_chain_is_no_slower_at_its_end)
 	}
 	ASSERT_EQ(0, counts_read(&counts));
 	EXPECT_EQ((LENGTH + CHUNK) / PAGE, counts.pages);
+}
+
+/* Processor time of this thread, in nanoseconds. */
+static uint64_t cpu_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return now.tv_sec * 1000000000ULL + now.tv_nsec;
+}
+
+/* Each is written to, so that each has contents of its own over those before; all stay open. */
+TEST_F(snapshot, a_thousand_generations_that_wrote_keep_each_its_contents)
+{
+	enum { NR = 1000, LAST = 100 };
+	struct rlimit files = { .rlim_cur = NR + 100, .rlim_max = NR + 100 };
+	uint64_t begin, first = 0, last = 0;
+	int fds[NR + 1] = { self->fd };
+	uint32_t word;
+	int i, at;
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &files));
+	for (i = 1; i <= NR; i++) {
+		begin = cpu_ns();
+		fds[i] = snapshot_take_in_parts(fds[i - 1], PAGE, 0);
+		ASSERT_LE(0, fds[i]) TH_LOG("snapshot %d", i);
+		ASSERT_EQ((ssize_t)sizeof(i), pwrite(fds[i], &i, sizeof(i), i % 512 * PAGE + 8));
+		if (i <= LAST)
+			first += cpu_ns() - begin;
+		else if (i > NR - LAST)
+			last += cpu_ns() - begin;
+	}
+	for (i = 1; i <= NR; i++) {
+		for (at = i; at > 0 && at > i - 512; at -= 101) {
+			ASSERT_EQ((ssize_t)sizeof(word),
+				  pread(fds[i], &word, sizeof(word), at % 512 * PAGE + 8));
+			ASSERT_EQ(at, word) TH_LOG("generation %d, written by %d", i, at);
+		}
+		ASSERT_EQ((ssize_t)sizeof(word), pread(fds[i - 1], &word, sizeof(word), i % 512 * PAGE + 8));
+		ASSERT_NE(i, word);
+	}
+	TH_LOG("the first hundred took %lu us, the last %lu us", first / 1000, last / 1000);
+	EXPECT_GT(5 * first, last);
 }
 
 TEST_F(snapshot, private_and_forked_mappings_see_the_snapshot)
@@ -401,6 +495,25 @@ TEST_F(snapshot, without_memory_for_the_copy_the_snapshot_is_lost_and_the_live_s
 	EXPECT_EQ('w', self->map[0]);
 }
 
+TEST_F(snapshot, without_memory_for_the_copy_a_strict_snapshot_stays_and_the_write_fails)
+{
+	int s = snapshot_take_range(self->fd, 0, 0, DVSM_SNAPSHOT_F_STRICT);
+	char *map = region_map(s, LENGTH, 0), byte = 'w';
+	struct dvsm_region_info info;
+
+	ASSERT_EQ(0, param_set("limit_user_mb", LENGTH / MIB));
+	EXPECT_EQ(SIGBUS, write_at(self->map, 'w'));
+	EXPECT_EQ(-1, pwrite(self->fd, &byte, 1, CHUNK));
+	EXPECT_TRUE(errno == ENOMEM || errno == ENOSPC);
+	ASSERT_EQ(0, param_set("limit_user_mb", 0));
+	EXPECT_EQ(0, stamps_wrong(map, LENGTH, 1));
+	EXPECT_TRUE(IS_OLD(self->map, 0, LENGTH));
+	ASSERT_EQ(0, region_info(s, &info));
+	EXPECT_EQ(0, info.out_nr_lost);
+	EXPECT_EQ(0, write_at(self->map, 'w'));
+	EXPECT_EQ(0, stamps_wrong(map, LENGTH, 1));
+}
+
 TEST_F(snapshot, without_memory_the_writing_snapshot_gets_SIGBUS_and_both_sides_are_intact)
 {
 	int s = snapshot_take(self->fd);
@@ -414,25 +527,46 @@ TEST_F(snapshot, without_memory_the_writing_snapshot_gets_SIGBUS_and_both_sides_
 	EXPECT_EQ(0, write_at(map, 'w'));
 }
 
+/* By a child in a cgroup that has nothing. 0 if it does not pay for as much as a chunk. */
+static int stamp_for_nothing(struct cgroup *writer, char *map)
+{
+	unsigned long before = cgroup_get(writer, "memory.current");
+	pid_t pid = child_start();
+
+	if (!pid) {
+		if (cgroup_enter(writer))
+			_exit(1);
+		stamp(map, LENGTH, 2);
+		_exit(cgroup_get(writer, "memory.current") - before >= CHUNK ? 2 : 0);
+	}
+	return child_wait(pid);
+}
+
 TEST_F(snapshot, the_writers_cgroup_does_not_pay_for_somebody_elses_snapshot)
 {
 	struct cgroup writer;
-	unsigned long before;
 	int s = snapshot_take(self->fd);
-	pid_t pid;
 
 	ASSERT_LE(0, s);
 	NEED_CGROUP(&writer, "writer");
-	before = cgroup_get(&writer, "memory.current");
-	pid = child_start();
-	if (!pid) {
-		if (cgroup_enter(&writer))
-			_exit(1);
-		stamp(self->map, LENGTH, 2);
-		_exit(cgroup_get(&writer, "memory.current") - before >= CHUNK ? 2 : 0);
-	}
-	EXPECT_EQ(0, child_wait(pid));
+	EXPECT_EQ(0, stamp_for_nothing(&writer, self->map));
 	EXPECT_EQ(LENGTH, copied(s));
+	cgroup_remove(&writer);
+}
+
+/* At 4 KiB, where the snapshot has written before: then it reads a share over the region's. */
+TEST_F(snapshot, the_writers_cgroup_does_not_pay_for_parts_either)
+{
+	struct cgroup writer;
+	int s = snapshot_take_in_parts(self->fd, PAGE, 0);
+	char *map = region_map(s, LENGTH, 0);
+
+	ASSERT_LE(0, s);
+	ASSERT_NE(MAP_FAILED, map);
+	for (size_t chunk = 0; chunk < LENGTH; chunk += CHUNK)
+		map[chunk] = 'x';
+	NEED_CGROUP(&writer, "writer");
+	EXPECT_EQ(0, stamp_for_nothing(&writer, self->map));
 	cgroup_remove(&writer);
 }
 
@@ -452,6 +586,64 @@ TEST_F(snapshot, diff_tells_chunks_that_diverged_on_either_side)
 	ASSERT_EQ(1, region_diff(s, t, ranges, 4));
 	EXPECT_EQ(3 * CHUNK, ranges[0].offset);
 	ASSERT_EQ(1, region_diff(t, self->fd, ranges, 4));
+	EXPECT_EQ(CHUNK, ranges[0].offset);
+}
+
+TEST_F(snapshot, diff_that_advances_tells_what_was_written_since_last_asked)
+{
+	int s = snapshot_take(self->fd), t = snapshot_take(self->fd);
+	char *map = region_map(s, LENGTH, 0);
+	struct dvsm_range ranges[256] = {};
+
+	EXPECT_EQ(0, snapshot_advance(self->fd, s, ranges, 256));
+	self->map[CHUNK] = 'x';
+	map[3 * CHUNK] = 'y';
+	ASSERT_EQ(2, snapshot_advance(self->fd, s, ranges, 256));
+	EXPECT_EQ(CHUNK, ranges[0].offset);
+	EXPECT_EQ(3 * CHUNK, ranges[1].offset);
+	EXPECT_EQ('x', map[CHUNK]);
+	EXPECT_NE('y', map[3 * CHUNK]);
+	EXPECT_EQ(pfn_of(self->map + CHUNK), pfn_of(map + CHUNK));
+	EXPECT_EQ(0, snapshot_advance(self->fd, s, ranges, 256));
+	self->map[CHUNK] = 'z';
+	EXPECT_EQ('x', map[CHUNK]);
+	ASSERT_EQ(1, snapshot_advance(self->fd, s, ranges, 256));
+	EXPECT_EQ(CHUNK, ranges[0].offset);
+	EXPECT_EQ('z', map[CHUNK]);
+	/* The other snapshot is where it was. */
+	ASSERT_EQ(1, region_diff(self->fd, t, ranges, 4));
+	EXPECT_EQ(CHUNK, ranges[0].offset);
+	ASSERT_EQ(1, region_diff(s, t, ranges, 4));
+	/* A hole that is filled, and one that is made. */
+	ASSERT_EQ(0, region_discard(self->fd, 0, CHUNK, NULL));
+	ASSERT_EQ(1, snapshot_advance(self->fd, s, ranges, 256));
+	EXPECT_EQ(0, ranges[0].offset);
+	EXPECT_EQ(0, map[0]);
+	self->map[0] = 'h';
+	ASSERT_EQ(1, snapshot_advance(self->fd, s, ranges, 256));
+	EXPECT_EQ(0, ranges[0].offset);
+	EXPECT_EQ('h', map[0]);
+	EXPECT_EQ(0, region_diff(self->fd, s, ranges, 4));
+}
+
+/* A device may be writing: what it writes after the call would not be told. */
+TEST_F(snapshot, diff_that_advances_ends_before_a_chunk_that_somebody_uses)
+{
+	int s = snapshot_take(self->fd), ends[2];
+	struct iovec page = { .iov_base = self->map + CHUNK, .iov_len = PAGE };
+	struct dvsm_range ranges[256] = {};
+
+	ASSERT_EQ(0, pipe(ends));
+	self->map[0] = 'x';
+	self->map[CHUNK] = 'x';
+	ASSERT_EQ(PAGE, vmsplice(ends[1], &page, 1, 0));
+	ASSERT_EQ(1, snapshot_advance(self->fd, s, ranges, 256));
+	EXPECT_EQ(0, ranges[0].offset);
+	EXPECT_EQ(CHUNK, ranges[0].length);
+	EXPECT_EQ(-EBUSY, snapshot_advance(self->fd, s, ranges, 256));
+	close(ends[0]);
+	close(ends[1]);
+	ASSERT_EQ(1, snapshot_advance(self->fd, s, ranges, 256));
 	EXPECT_EQ(CHUNK, ranges[0].offset);
 }
 
@@ -553,19 +745,46 @@ TEST_F(snapshot, merge_with_conflicts_changes_nothing_unless_told_who_wins)
 	EXPECT_EQ('s', self->map[0]);
 }
 
+TEST_F(snapshot, merges_and_the_conflicts_that_they_found_are_counted_in_the_parent)
+{
+	int s = snapshot_take(self->fd);
+	char *map = region_map(s, LENGTH, 0);
+	struct dvsm_snapshot_merge arg;
+	struct dvsm_region_info info;
+
+	ASSERT_NE(MAP_FAILED, map);
+	self->map[0] = map[0] = 'b';
+	self->map[2 * CHUNK] = map[2 * CHUNK] = 'b';
+	map[CHUNK] = 's';
+	EXPECT_EQ(-EAGAIN, snapshot_merge(self->fd, s, 0, &arg));
+	EXPECT_EQ(2, arg.out_nr_conflicts);
+	ASSERT_EQ(0, region_info(self->fd, &info));
+	EXPECT_EQ(0, info.out_nr_merges);
+	EXPECT_EQ(2, info.out_nr_conflicts);
+	EXPECT_EQ(0, snapshot_merge(self->fd, s, DVSM_MERGE_F_SNAPSHOT_WINS, &arg));
+	EXPECT_EQ(0, snapshot_merge(self->fd, s, 0, &arg));
+	ASSERT_EQ(0, region_info(self->fd, &info));
+	EXPECT_EQ(2, info.out_nr_merges);
+	EXPECT_EQ(4, info.out_nr_conflicts);
+	ASSERT_EQ(0, region_info(s, &info));
+	EXPECT_EQ(0, info.out_nr_merges);
+	EXPECT_EQ(0, info.out_nr_conflicts);
+}
+
 TEST_F(snapshot, commands_answer_mistakes_with_their_errno)
 {
 	int s = snapshot_take(self->fd), t = snapshot_take(s);
 	int other = region_create(self->dev, LENGTH, 0);
 	int registrable = region_create(self->dev, LENGTH, DVSM_REGION_F_REGISTRABLE);
 	int eager = snapshot_take(registrable);
+	int read_only = snapshot_take_range(self->fd, 0, 0, DVSM_SNAPSHOT_F_READ_ONLY);
 	struct dvsm_snapshot_merge merge;
-	struct dvsm_range ranges[4];
+	struct dvsm_range ranges[4], many[256];
 
 	EXPECT_EQ(-EINVAL, snapshot_take_range(self->fd, PAGE, CHUNK, 0));
 	EXPECT_EQ(-EINVAL, snapshot_take_range(self->fd, 0, PAGE, 0));
 	EXPECT_EQ(-EINVAL, snapshot_take_range(self->fd, LENGTH, CHUNK, 0));
-	EXPECT_EQ(-EOPNOTSUPP, snapshot_take_range(self->fd, 0, 0, 4));
+	EXPECT_EQ(-EOPNOTSUPP, snapshot_take_range(self->fd, 0, 0, 8));
 	EXPECT_EQ(-EINVAL, snapshot_restore(self->fd, self->fd));
 	EXPECT_EQ(-EINVAL, snapshot_restore(self->fd, other));
 	EXPECT_EQ(-EINVAL, snapshot_restore(self->fd, t));
@@ -579,6 +798,11 @@ TEST_F(snapshot, commands_answer_mistakes_with_their_errno)
 	EXPECT_EQ(-EINVAL, region_diff(self->fd, other, ranges, 4));
 	EXPECT_EQ(-EINVAL, region_diff(self->fd, s, ranges, 0));
 	EXPECT_EQ(0, region_diff(self->fd, t, ranges, 4));
+	EXPECT_EQ(-EINVAL, snapshot_advance(self->fd, s, ranges, 4));
+	EXPECT_EQ(-EINVAL, snapshot_advance(self->fd, t, many, 256));
+	EXPECT_EQ(-EINVAL, snapshot_advance(s, self->fd, many, 256));
+	EXPECT_EQ(-EBADF, snapshot_advance(self->fd, read_only, many, 256));
+	EXPECT_EQ(-EOPNOTSUPP, snapshot_advance(registrable, eager, many, 256));
 	EXPECT_EQ(-ENOENT, snapshot_take(self->dev));
 }
 

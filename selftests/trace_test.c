@@ -140,8 +140,13 @@ TEST_F(trace, folio_that_moves_is_told_with_both_nodes)
 	from = page_node(map + 3 * CHUNK);
 	to = __builtin_ctzll(node_mask() & ~(1ULL << from));
 	ASSERT_EQ(to, page_move(map + 3 * CHUNK, to, MPOL_MF_MOVE));
-	EXPECT_EQ(1, nr_traced("dvsm_folio_move: region=%llu page=%lu order=9 from=%d to=%d",
+	EXPECT_EQ(1, nr_traced("dvsm_folio_move: region=%llu page=%lu order=9 from=%d to=%d by=user",
 			       self->id, 3 * CHUNK_PAGES, from, to));
+	ASSERT_EQ(0, region_migrate(self->fd, 0, 0, 1ULL << from, NULL));
+	EXPECT_EQ(1, nr_traced("dvsm_folio_move: region=%llu page=%lu order=9 from=%d to=%d by=command",
+			       self->id, 3 * CHUNK_PAGES, to, from));
+	EXPECT_EQ(1, nr_traced("dvsm_migrate: region=%llu start=0 end=%lu pages=%lu error=0",
+			       self->id, LENGTH / PAGE, CHUNK_PAGES));
 }
 
 TEST_F(trace, snapshot_its_divergence_and_its_return_are_told)
@@ -156,9 +161,56 @@ TEST_F(trace, snapshot_its_divergence_and_its_return_are_told)
 	ASSERT_EQ(0, snapshot_restore(self->fd, snapshot));
 	EXPECT_EQ(1, nr_traced("dvsm_snapshot_take: region=%llu snapshot=%llu chunks=0-4 error=0",
 			       self->id, info.out_id));
-	EXPECT_EQ(1, nr_traced("dvsm_share_break: region=%llu chunk=1 others-copied", self->id));
+	EXPECT_EQ(1, nr_traced("dvsm_share_break: region=%llu chunk=1 page=%lu node=* others-copied",
+			       self->id, CHUNK_PAGES));
+	ASSERT_EQ(1, pwrite(snapshot, "d", 1, CHUNK + 3 * PAGE));
+	EXPECT_EQ(1, nr_traced("dvsm_share_break: region=%llu chunk=1 page=%lu node=* copied",
+			       (unsigned long long)info.out_id, CHUNK_PAGES + 3));
 	EXPECT_EQ(1, nr_traced("dvsm_snapshot_restore: region=%llu snapshot=%llu bytes=%lu error=0",
 			       self->id, info.out_id, CHUNK));
+}
+
+TEST_F(trace, every_write_that_copies_is_told_with_its_page_and_what_was_copied)
+{
+	char *map = region_map(self->fd, LENGTH, 0), *own;
+	struct dvsm_region_info info;
+	int snapshot;
+
+	ASSERT_NE(MAP_FAILED, map);
+	stamp(map, LENGTH, 1);
+	own = snapshot_take_mapped(self->fd, LENGTH, PAGE, 0, &snapshot);
+	ASSERT_NE(MAP_FAILED, own);
+	ASSERT_EQ(0, region_info(snapshot, &info));
+	for (int page = 0; page < 3; page++)
+		map[CHUNK + page * PAGE] = own[2 * CHUNK + page * PAGE] = 'w';
+	map[CHUNK] = 'x';
+	for (int page = 0; page < 3; page++) {
+		EXPECT_EQ(1, nr_traced("dvsm_share_break: region=%llu chunk=1 page=%lu node=* part-copied",
+				       self->id, CHUNK_PAGES + page));
+		EXPECT_EQ(1, nr_traced("dvsm_share_break: region=%llu chunk=2 page=%lu node=* part-copied",
+				       (unsigned long long)info.out_id, 2 * CHUNK_PAGES + page));
+	}
+}
+
+TEST_F(trace, merge_is_told_with_its_conflicts)
+{
+	struct dvsm_snapshot_merge merge;
+	struct dvsm_region_info info;
+	int snapshot;
+
+	ASSERT_EQ(0, region_populate(self->fd, 0, 0, NULL));
+	snapshot = snapshot_take(self->fd);
+	ASSERT_EQ(0, region_info(snapshot, &info));
+	for (int chunk = 0; chunk < 4; chunk += 2) {
+		ASSERT_EQ(1, pwrite(self->fd, "p", 1, chunk * CHUNK));
+		ASSERT_EQ(1, pwrite(snapshot, "s", 1, chunk * CHUNK));
+	}
+	EXPECT_EQ(-EAGAIN, snapshot_merge(self->fd, snapshot, 0, &merge));
+	EXPECT_EQ(0, snapshot_merge(self->fd, snapshot, DVSM_MERGE_F_SNAPSHOT_WINS, &merge));
+	EXPECT_EQ(1, nr_traced("dvsm_snapshot_merge: region=%llu snapshot=%llu bytes=0 conflicts=2 error=%d",
+			       self->id, info.out_id, -EAGAIN));
+	EXPECT_EQ(1, nr_traced("dvsm_snapshot_merge: region=%llu snapshot=%llu bytes=%lu conflicts=2 error=0",
+			       self->id, info.out_id, 2 * CHUNK));
 }
 
 TEST_HARNESS_MAIN

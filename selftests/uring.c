@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * io_uring by system calls alone: one request at a time.
+ * io_uring by system calls alone: requests are handed over one at a time.
  */
 #include <linux/io_uring.h>
 #include <sys/syscall.h>
@@ -68,30 +68,88 @@ int uring_unregister_buffers(struct uring *ring)
 		? -errno : 0;
 }
 
-/* One READ, WRITE, READ_FIXED or WRITE_FIXED, waited for. Returns its result. */
+static int uring_enter(struct uring *ring, unsigned int nr, unsigned int wait)
+{
+	int ret = syscall(SYS_io_uring_enter, ring->fd, nr, wait,
+			  wait ? IORING_ENTER_GETEVENTS : 0, NULL, 0);
+
+	return ret < 0 ? -errno : ret == nr ? 0 : -EIO;
+}
+
+int uring_submit(struct uring *ring, const struct io_uring_sqe *sqe)
+{
+	unsigned int tail = *word(ring->sq, ring->sq_tail_at);
+	unsigned int slot = tail & ring->sq_mask;
+
+	((struct io_uring_sqe *)ring->sqes)[slot] = *sqe;
+	word(ring->sq, ring->sq_array_at)[slot] = slot;
+	__atomic_store_n(word(ring->sq, ring->sq_tail_at), tail + 1, __ATOMIC_RELEASE);
+	return uring_enter(ring, 1, 0);
+}
+
+bool uring_reap(struct uring *ring, struct io_uring_cqe *cqe)
+{
+	unsigned int head = *word(ring->cq, ring->cq_head_at);
+
+	if (head == __atomic_load_n(word(ring->cq, ring->cq_tail_at), __ATOMIC_ACQUIRE))
+		return false;
+	*cqe = ((const struct io_uring_cqe *)(ring->cq + ring->cqes_at))[head & ring->cq_mask];
+	__atomic_store_n(word(ring->cq, ring->cq_head_at), head + 1, __ATOMIC_RELEASE);
+	return true;
+}
+
+int uring_wait(struct uring *ring, struct io_uring_cqe *cqe)
+{
+	while (!uring_reap(ring, cqe)) {
+		int ret = uring_enter(ring, 0, 1);
+
+		if (ret && ret != -EINTR)
+			return ret;
+	}
+	return 0;
+}
+
+int uring_command(struct uring *ring, int fd, unsigned int cmd, const void *arg,
+		  uint64_t user_data)
+{
+	struct dvsm_uring_cmd uring_cmd = { .arg = (uintptr_t)arg };
+	struct io_uring_sqe sqe = {
+		.opcode = IORING_OP_URING_CMD,
+		.fd = fd,
+		.cmd_op = cmd,
+		.user_data = user_data,
+	};
+
+	memcpy(sqe.cmd, &uring_cmd, sizeof(uring_cmd));
+	return uring_submit(ring, &sqe);
+}
+
+int uring_cancel(struct uring *ring, uint64_t user_data, unsigned int flags)
+{
+	struct io_uring_sqe sqe = {
+		.opcode = IORING_OP_ASYNC_CANCEL,
+		.addr = user_data,
+		.cancel_flags = flags,
+		.user_data = URING_CANCEL,
+	};
+
+	return uring_submit(ring, &sqe);
+}
+
 int uring_rw(struct uring *ring, int opcode, int fd, void *addr, unsigned int length,
 	     uint64_t offset)
 {
-	unsigned int tail = *word(ring->sq, ring->sq_tail_at);
-	unsigned int slot = tail & ring->sq_mask, head;
-	struct io_uring_sqe *sqe = (struct io_uring_sqe *)ring->sqes + slot;
-	const struct io_uring_cqe *cqe;
-
-	*sqe = (struct io_uring_sqe) {
+	struct io_uring_sqe sqe = {
 		.opcode = opcode,
 		.fd = fd,
 		.addr = (uintptr_t)addr,
 		.len = length,
 		.off = offset,
 	};
-	word(ring->sq, ring->sq_array_at)[slot] = slot;
-	__atomic_store_n(word(ring->sq, ring->sq_tail_at), tail + 1, __ATOMIC_RELEASE);
-	if (syscall(SYS_io_uring_enter, ring->fd, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) < 0)
-		return -errno;
-	head = *word(ring->cq, ring->cq_head_at);
-	if (head == __atomic_load_n(word(ring->cq, ring->cq_tail_at), __ATOMIC_ACQUIRE))
-		return -EIO;
-	cqe = (const struct io_uring_cqe *)(ring->cq + ring->cqes_at) + (head & ring->cq_mask);
-	__atomic_store_n(word(ring->cq, ring->cq_head_at), head + 1, __ATOMIC_RELEASE);
-	return cqe->res;
+	struct io_uring_cqe cqe;
+	int ret = uring_submit(ring, &sqe);
+
+	if (!ret)
+		ret = uring_wait(ring, &cqe);
+	return ret ? ret : cqe.res;
 }

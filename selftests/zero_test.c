@@ -17,7 +17,6 @@
 
 FIXTURE(zero) {
 	int dev;
-	unsigned long pool[64];		/* what each node had in it, and one */
 };
 
 static void dirty(size_t length, int advice)
@@ -52,25 +51,16 @@ FIXTURE_SETUP(zero)
 	int node;
 
 	OPEN_DEVICE_OR_SKIP(self->dev);
+	pools_leave(LEFT);
 	for (node = 0; node < 64; node++) {
-		unsigned long nr;
-
-		if (!(node_mask() >> node & 1) || pool_read(node, &nr))
+		if (!(node_mask() >> node & 1))
 			continue;
-		self->pool[node] = nr + 1;
-		if (node_free(node) > LEFT)
-			pool_write(node, nr + (node_free(node) - LEFT) / CHUNK);
 		ASSERT_TRUE(dirty_node(node));
 	}
 }
 
 FIXTURE_TEARDOWN_PARENT(zero)
 {
-	int node;
-
-	for (node = 0; node < 64; node++)
-		if (self->pool[node])
-			pool_write(node, self->pool[node] - 1);
 	EXPECT_NO_LEAK();
 }
 
@@ -171,6 +161,28 @@ TEST_F(zero, what_a_region_gave_back_is_zero_in_the_next_one)
 	}
 }
 
+TEST_F(zero, chunks_that_become_huge_are_zero_where_they_had_no_memory)
+{
+	struct dvsm_region_promote promote = { .size = sizeof(promote) };
+	struct dvsm_region_split split = { .size = sizeof(split) };
+	int fd = region_create(self->dev, 32 * CHUNK, 0);
+	char *map = region_map(fd, 32 * CHUNK, 0);
+	size_t at;
+
+	ASSERT_NE(MAP_FAILED, map);
+	for (at = 0; at < 32 * CHUNK; at += CHUNK)
+		map[at + 100 * PAGE] = 1;
+	ASSERT_EQ(0, ioctl(fd, DVSM_IOC_REGION_SPLIT, &split));
+	ASSERT_EQ(32, split.out_nr_split);
+	ASSERT_EQ(0, ioctl(fd, DVSM_IOC_REGION_PROMOTE, &promote));
+	ASSERT_EQ(32, promote.out_nr_promoted);
+	for (at = 0; at < 32 * CHUNK; at += CHUNK) {
+		EXPECT_EQ(1, map[at + 100 * PAGE]);
+		map[at + 100 * PAGE] = 0;
+	}
+	EXPECT_TRUE(is_zero(map, 32 * CHUNK));
+}
+
 TEST_F(zero, small_folios_of_a_short_cgroup_are_zero)
 {
 	int fd = region_create(self->dev, 32 * CHUNK, 0);
@@ -196,4 +208,4 @@ TEST_F(zero, small_folios_of_a_short_cgroup_are_zero)
 	cgroup_remove(&cgroup);
 }
 
-TEST_HARNESS_MAIN
+TEST_HARNESS_MAIN_WITH_POOLS

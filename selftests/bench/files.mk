@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # kernel_bench stands alone: several files, and neither library nor test harness.
+PROGRAMS += bench/heap_fork_bench
 
 kernel_bench := $(wildcard $(here)/bench/kernel_*.c)
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # dvsm's heap beside other allocators, one after the other in each round: a table with the ratio to each workload's best.
 #   heap_bench.sh [WORKLOAD:WORKERS...]    (default: all, for 1 and 2 workers and for as many as the machine has CPUs)
+# With gnuplot (apt install gnuplot-nox) it also draws heap_bench.svg, beside the programs: each allocator's share of the best.
 # Peers that are not installed are left out: apt install libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 libboost-dev libmm-dev
 # OUT=DIR for the programs, ROUNDS=N for the median of N rounds.
 set -euo pipefail
@@ -158,3 +159,46 @@ for item in "${workloads[@]}"; do
 		;;
 	esac
 done
+
+# Footprint is the other way round: less is better.
+plot()
+{
+	local name item
+	command -v gnuplot >/dev/null || return 0
+	{
+		printf 'workload'
+		printf ' %s' "${names[@]}"
+		printf '\n'
+		for item in "${workloads[@]}"; do
+			printf '%s' "$item"
+			for name in "${names[@]}"; do
+				printf ' %s' "${result[$item $name]:--}"
+			done
+			printf '\n'
+		done
+	} >"$out/heap_bench.dat"
+	awk 'NR == 1 { print; next }
+	{
+		best = ""
+		for (i = 2; i <= NF; i++)
+			if ($i ~ /^[0-9]/ && $i + 0 && (best == "" || ($1 ~ /^footprint/ ? $i + 0 < best : $i + 0 > best)))
+				best = $i + 0
+		printf "%s", $1
+		for (i = 2; i <= NF; i++)
+			printf " %s", $i ~ /^[0-9]/ && $i + 0 ? ($1 ~ /^footprint/ ? best / $i : $i / best) : "-"
+		printf "\n"
+	}' "$out/heap_bench.dat" >"$out/heap_bench.relative"
+	gnuplot <<-EOT
+	set terminal svg size 1400,500
+	set output "$out/heap_bench.svg"
+	set style data histogram
+	set style fill solid
+	set yrange [0:1.05]
+	set ylabel "share of the best (footprint: the least, divided)"
+	set key outside
+	set datafile missing "-"
+	plot for [i=2:$((${#names[@]} + 1))] "$out/heap_bench.relative" using i:xtic(1) title columnheader(i)
+	EOT
+	echo "plot: $out/heap_bench.svg"
+}
+plot

@@ -6,6 +6,7 @@
  * elsewhere figures are in ticks of the time stamp counter, and vary.
  */
 #include <errno.h>
+#include <fnmatch.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,16 +21,18 @@ size_t nr_touch_chunks = 64;
 size_t nr_large_chunks = 512;
 
 const struct measure * const measure_lists[] = { touch_measures, mapping_measures,
-						 snapshot_measures, NULL };
+						 snapshot_measures, use_measures, node_measures, NULL };
 
 static struct row rows[NR_ROWS_MAX];
 static size_t nr_rows;
 
 static void usage(FILE *file)
 {
-	fputs("usage: kernel_bench [--json] [--run NAME] [--measure NAME] [--memory NAME]\n"
+	fputs("usage: kernel_bench [--json] [--run NAME] [--measure PATTERN] [--memory NAME]\n"
 	      "                    [--chunks N] [--large-chunks N]\n"
 	      "       kernel_bench --report FILE...\n"
+	      "\n"
+	      "PATTERN is one of the shell's, or @(ONE|OTHER) for several.\n"
 	      "\n"
 	      "The first form measures, needs root, changes nr_hugepages and the settings of\n"
 	      "transparent huge pages, and prints a table or rows of JSON. The second reads\n"
@@ -69,7 +72,7 @@ static void measure_all(const char *run, const char *only_measure, const char *o
 	for (list = measure_lists; *list; list++)
 		for (measure = *list; measure->name; measure++)
 			for (m = 0; m < nr_memories; m++)
-				if ((!only_measure || !strcmp(only_measure, measure->name)) &&
+				if ((!only_measure || !fnmatch(only_measure, measure->name, FNM_EXTMATCH)) &&
 				    (!only_memory || !strcmp(only_memory, memories[m].name)))
 					measure_one(measure, &memories[m], run, json);
 }

@@ -95,6 +95,8 @@ struct measure {
 extern const struct measure touch_measures[];		/* kernel_touch.c */
 extern const struct measure mapping_measures[];		/* kernel_mapping.c */
 extern const struct measure snapshot_measures[];	/* kernel_snapshot.c */
+extern const struct measure use_measures[];		/* kernel_use.c */
+extern const struct measure node_measures[];		/* kernel_node.c */
 extern const struct measure * const measure_lists[];	/* all of them; ends with NULL */
 
 /* kernel_clock.c */

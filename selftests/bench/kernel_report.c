@@ -35,6 +35,14 @@ static const struct bar bars[] = {
 	{ "snapshot-own-write", "dvsm-region", "copy", "anon-thp", 1.05 },
 	{ "snapshot-first-4k", "dvsm-region", "snapshot-first-4k", "anon-4k", 1.5 },
 	{ "snapshot-write-4k", "dvsm-region", "snapshot-write-4k", "anon-4k", 1.5 },
+	{ "pages-extra", "dvsm-region", "pages", "dvsm-region", 0.015 },
+	{ "diff-100-4k", "dvsm-region", "diff-50-4k", "dvsm-region", 2.1 },
+	{ "use-off", "dvsm-region", "use-unscanned", "dvsm-region", 1.0005 },
+	{ "use-observe", "dvsm-region", "use-off", "dvsm-region", 1.01 },
+	{ "migrate", "dvsm-region", "move-pages", "shmem-thp", 1 },
+	{ "migrate", "dvsm-region", "move-pages", "hugetlb", 1 },
+	{ "residency", "dvsm-region", "residency-half", "dvsm-region", 2.1 },
+	{ "residency", "dvsm-region", "residency-short", "dvsm-region", 1.25 },
 };
 
 struct runs {

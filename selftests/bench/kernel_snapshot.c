@@ -3,6 +3,7 @@
  * Measures of snapshots, beside fork(), which is what anonymous memory has instead.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 
 #include "kernel_bench.h"
 
+#define BLOCK			(64UL << 10)
 #define NR_TAKES		3
 #define NR_DIFFS		3
 #define NR_DIVERGED		100
@@ -232,21 +234,22 @@ static int write_inside(const struct memory *memory, struct samples *samples)
 	return ret ? ret : resident_end(&resident);
 }
 
-/* One page of each chunk, after @nr_before others. */
-static int write_page_after(const struct memory *memory, struct samples *samples, size_t nr_before)
+/* One page of each chunk, after @nr_before others, each in a block of its own that the write copies. */
+static int write_block_after(const struct memory *memory, struct samples *samples,
+			     size_t granularity, size_t nr_before)
 {
 	struct resident resident;
 	struct sharer sharer;
 	uint64_t start;
 	size_t i, nth;
-	int ret = shared_make(&resident, &sharer, memory, PAGE);
+	int ret = shared_make(&resident, &sharer, memory, granularity);
 
 	if (ret)
 		return ret;
 	for (i = 0; i < nr_touch_chunks; i++) {
 		volatile char *byte = resident.map + i * CHUNK;
 
-		for (nth = 0; nth < nr_before; nth++, byte += 3 * PAGE)
+		for (nth = 0; nth < nr_before; nth++, byte += 3 * granularity)
 			*byte = 1;
 		clock_wait_tick();
 		start = clock_read();
@@ -259,12 +262,22 @@ static int write_page_after(const struct memory *memory, struct samples *samples
 
 static int write_first_page(const struct memory *memory, struct samples *samples)
 {
-	return write_page_after(memory, samples, 0);
+	return write_block_after(memory, samples, PAGE, 0);
 }
 
 static int write_next_page(const struct memory *memory, struct samples *samples)
 {
-	return write_page_after(memory, samples, 4);
+	return write_block_after(memory, samples, PAGE, 4);
+}
+
+static int write_first_block(const struct memory *memory, struct samples *samples)
+{
+	return write_block_after(memory, samples, BLOCK, 0);
+}
+
+static int write_next_block(const struct memory *memory, struct samples *samples)
+{
+	return write_block_after(memory, samples, BLOCK, 4);
 }
 
 /* Copying without anything else: how the kernel copies pages, all at once. */
@@ -312,8 +325,9 @@ static int diff_all(int fd, int other)
 	return nr;
 }
 
-/* The whole difference, of a region of which @nr_diverged chunks were written. */
-static int diff_of(const struct memory *memory, struct samples *samples, size_t nr_diverged)
+/* The whole difference, of a region of which @nr_diverged pages were written, each in a chunk of its own. */
+static int diff_of(const struct memory *memory, struct samples *samples, size_t granularity,
+		   size_t nr_diverged)
 {
 	struct resident resident;
 	struct sharer sharer;
@@ -323,7 +337,7 @@ static int diff_of(const struct memory *memory, struct samples *samples, size_t 
 	if (ret)
 		return ret;
 	write_each(&resident, CHUNK);
-	ret = sharer_begin(&sharer, &resident, CHUNK);
+	ret = sharer_begin(&sharer, &resident, granularity);
 	if (ret)
 		return ret;
 	/* Not adjacent: each is a range of its own. */
@@ -346,13 +360,77 @@ static int diff_of(const struct memory *memory, struct samples *samples, size_t 
 
 static int diff_none(const struct memory *memory, struct samples *samples)
 {
-	return diff_of(memory, samples, 0);
+	return diff_of(memory, samples, CHUNK, 0);
+}
+
+static size_t nr_diverged_of(size_t wanted)
+{
+	return wanted < nr_large_chunks / 2 ? wanted : nr_large_chunks / 2;
 }
 
 static int diff_some(const struct memory *memory, struct samples *samples)
 {
-	return diff_of(memory, samples,
-		       NR_DIVERGED < nr_large_chunks / 2 ? NR_DIVERGED : nr_large_chunks / 2);
+	return diff_of(memory, samples, CHUNK, nr_diverged_of(NR_DIVERGED));
+}
+
+static int diff_pages(const struct memory *memory, struct samples *samples)
+{
+	return diff_of(memory, samples, PAGE, nr_diverged_of(NR_DIVERGED));
+}
+
+static int diff_fewer_pages(const struct memory *memory, struct samples *samples)
+{
+	return diff_of(memory, samples, PAGE, nr_diverged_of(NR_DIVERGED) / 2);
+}
+
+/* Bytes that all regions have, by the module's own count; what is anybody's page table is not among them. */
+static int charged(size_t *bytes)
+{
+	int fd = open(DVSM_DEVICE_PATH, O_RDWR | O_CLOEXEC);
+	struct dvsm_info info = { .size = sizeof(info) };
+	int ret = fd < 0 || ioctl(fd, DVSM_IOC_INFO, &info) ? -errno : 0;
+
+	if (fd >= 0)
+		close(fd);
+	*bytes = info.out_charged;
+	return ret;
+}
+
+/* Pages, not instructions: what a large region has, and what a hundredth of random writes adds after a snapshot. */
+static int pages_of(const struct memory *memory, struct samples *samples, bool extra)
+{
+	struct resident resident;
+	struct sharer sharer;
+	size_t i, before, after;
+	uint64_t seed = 1;
+	int ret = resident_make(&resident, memory, nr_large_chunks * CHUNK);
+
+	if (ret)
+		return ret;
+	write_each(&resident, CHUNK);
+	ret = sharer_begin(&sharer, &resident, PAGE);
+	if (!ret)
+		ret = charged(&before);
+	if (ret)
+		return ret;
+	for (i = 0; extra && i < resident.size / PAGE / 100; i++) {
+		seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+		((volatile char *)resident.map)[(seed >> 33) % (resident.size / PAGE) * PAGE]++;
+	}
+	ret = charged(&after);
+	samples_add(samples, (double)(extra ? after - before : before) / PAGE);
+	sharer_end(&sharer);
+	return ret ? ret : resident_end(&resident);
+}
+
+static int pages_whole(const struct memory *memory, struct samples *samples)
+{
+	return pages_of(memory, samples, false);
+}
+
+static int pages_extra(const struct memory *memory, struct samples *samples)
+{
+	return pages_of(memory, samples, true);
 }
 
 #define MEMORY_COPIED	(MEMORY_SNAPSHOT | MEMORY_ANON)
@@ -373,8 +451,18 @@ const struct measure snapshot_measures[] = {
 	  MEMORY_COPIED, .run = write_first_page, .allocated = PAGE },
 	{ "snapshot-write-4k", "the fifth write there, to another page",
 	  MEMORY_COPIED, .run = write_next_page, .allocated = PAGE },
+	{ "snapshot-first-64k", "first write to a chunk after a snapshot that copies 64 KiB",
+	  MEMORY_SNAPSHOT, .run = write_first_block, .allocated = BLOCK },
+	{ "snapshot-write-64k", "the fifth write there, to another 64 KiB",
+	  MEMORY_SNAPSHOT, .run = write_next_block, .allocated = BLOCK },
+	{ "pages", "pages (not instructions) of a large region", MEMORY_SNAPSHOT, .run = pages_whole },
+	{ "pages-extra", "pages that 1 % of random writes add after a snapshot that copies 4 KiB",
+	  MEMORY_SNAPSHOT, .run = pages_extra },
 	{ "diff-none", "diff of a large region without differences", MEMORY_SNAPSHOT, .run = diff_none },
 	{ "diff-100", "diff of a large region with 100 chunks of difference", MEMORY_SNAPSHOT,
 	  .run = diff_some },
+	{ "diff-100-4k", "diff of a large region with 100 pages of difference, at 4 KiB", MEMORY_SNAPSHOT,
+	  .run = diff_pages },
+	{ "diff-50-4k", "the same with 50 pages", MEMORY_SNAPSHOT, .run = diff_fewer_pages },
 	{ NULL },
 };

@@ -5,7 +5,7 @@
 #ifndef DVSM_SELFTEST_DMA_H
 #define DVSM_SELFTEST_DMA_H
 
-#include "fixture.h"
+#include "snapshot.h"
 
 #define DMA_CALL static inline int __attribute__((unused))
 
@@ -55,32 +55,6 @@ DMA_CALL region_extents(int fd, uint64_t offset, uint64_t length, struct dvsm_ra
 	if (next)
 		*next = extents.out_next;
 	return ret < 0 ? -errno : (int)extents.out_nr_ranges;
-}
-
-DMA_CALL snapshot_of(int fd)
-{
-	struct dvsm_snapshot_take take = { .size = sizeof(take) };
-	int snapshot = ioctl(fd, DVSM_IOC_SNAPSHOT_TAKE, &take);
-
-	return snapshot < 0 ? -errno : snapshot;
-}
-
-DMA_CALL snapshot_restore(int fd, int snapshot)
-{
-	struct dvsm_snapshot_restore restore = { .size = sizeof(restore), .snapshot = snapshot };
-
-	return ioctl(fd, DVSM_IOC_SNAPSHOT_RESTORE, &restore) < 0 ? -errno : 0;
-}
-
-DMA_CALL snapshot_merge(int fd, int snapshot)
-{
-	struct dvsm_snapshot_merge merge = {
-		.size = sizeof(merge),
-		.snapshot = snapshot,
-		.flags = DVSM_MERGE_F_SNAPSHOT_WINS,
-	};
-
-	return ioctl(fd, DVSM_IOC_SNAPSHOT_MERGE, &merge) < 0 ? -errno : 0;
 }
 
 static inline uint64_t __attribute__((unused)) region_pinned(int fd)

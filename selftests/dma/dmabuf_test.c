@@ -352,7 +352,7 @@ TEST_F(dmabuf, region_refuses_what_would_take_the_memory_away)
 	ASSERT_EQ(0, attach(self->importer, self->dmabuf, ideal));
 	ASSERT_EQ(0, map_for_dma(self->importer, &map));
 	EXPECT_EQ(-EBUSY, region_discard(self->fd, 0, 0, NULL));
-	snapshot = snapshot_of(self->fd);
+	snapshot = snapshot_take(self->fd);
 	ASSERT_LE(0, snapshot);
 	view = region_map(snapshot, LENGTH, 0);
 	stamp(memory, LENGTH, 2);

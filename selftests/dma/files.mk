@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Memory for devices: pins, dma-bufs. importer/ is a module of its own, which scripts/vm/run.sh builds (--build).
 
-TESTS += dma/pin_test dma/dmabuf_test
+TESTS += dma/pin_test dma/dmabuf_test dma/nvme_test
 
 # Not static: libibverbs loads its drivers. Built where its header is.
 ifneq ($(wildcard /usr/include/infiniband/verbs.h),)

@@ -177,7 +177,7 @@ TEST_F(pin, snapshot_gets_a_copy_and_the_region_keeps_its_folios)
 	stamp(self->map, LENGTH, 1);
 	EXPECT_EQ(0, region_pin(self->fd, CHUNK, CHUNK));
 	pfn = PAGEMAP_PFN(pagemap_entry(self->map + CHUNK));
-	snapshot = snapshot_of(self->fd);
+	snapshot = snapshot_take(self->fd);
 	ASSERT_LE(0, snapshot);
 	copy = region_map(snapshot, LENGTH, 0);
 	ASSERT_NE(MAP_FAILED, copy);
@@ -195,7 +195,7 @@ TEST_F(pin, snapshot_does_not_take_it_for_zeroes)
 	int snapshot;
 
 	EXPECT_EQ(0, region_pin(self->fd, 0, CHUNK));
-	snapshot = snapshot_of(self->fd);
+	snapshot = snapshot_take(self->fd);
 	ASSERT_LE(0, snapshot);
 	EXPECT_EQ(0, region_info(snapshot, &info));
 	EXPECT_EQ(CHUNK, info.out_resident);
@@ -211,7 +211,7 @@ TEST_F(pin, of_a_shared_range_breaks_the_sharing_at_once)
 	if (variant->flags & DVSM_REGION_F_REGISTRABLE)
 		return;
 	stamp(self->map, LENGTH, 1);
-	snapshot = snapshot_of(self->fd);
+	snapshot = snapshot_take(self->fd);
 	ASSERT_LE(0, snapshot);
 	copy = region_map(snapshot, LENGTH, 0);
 	EXPECT_EQ(0, region_pin(snapshot, 0, CHUNK));
@@ -229,22 +229,23 @@ TEST_F(pin, of_a_shared_range_breaks_the_sharing_at_once)
 
 TEST_F(pin, restore_and_merge_are_busy_where_the_region_is_pinned)
 {
+	struct dvsm_snapshot_merge merge;
 	int snapshot;
 	char *copy;
 
 	if (variant->flags & DVSM_REGION_F_REGISTRABLE)
 		return;
 	stamp(self->map, LENGTH, 1);
-	snapshot = snapshot_of(self->fd);
+	snapshot = snapshot_take(self->fd);
 	ASSERT_LE(0, snapshot);
 	copy = region_map(snapshot, LENGTH, 0);
 	stamp(copy, LENGTH, 2);
 	EXPECT_EQ(0, region_pin(self->fd, CHUNK, PAGE));
 	EXPECT_EQ(-EBUSY, snapshot_restore(self->fd, snapshot));
-	EXPECT_EQ(-EBUSY, snapshot_merge(self->fd, snapshot));
+	EXPECT_EQ(-EBUSY, snapshot_merge(self->fd, snapshot, DVSM_MERGE_F_SNAPSHOT_WINS, &merge));
 	EXPECT_EQ(0, stamps_wrong(self->map, LENGTH, 1));
 	EXPECT_EQ(0, region_unpin(self->fd, CHUNK, PAGE));
-	EXPECT_EQ(0, snapshot_merge(self->fd, snapshot));
+	EXPECT_EQ(0, snapshot_merge(self->fd, snapshot, DVSM_MERGE_F_SNAPSHOT_WINS, &merge));
 	EXPECT_EQ(0, stamps_wrong(self->map, LENGTH, 2));
 }
 
@@ -319,7 +320,7 @@ TEST_F(pin, races_with_everything_lose_no_word)
 			if (i == 0) {
 				region_discard(self->fd, 0, LENGTH, NULL);
 			} else if (i == 1) {
-				int snapshot = snapshot_of(self->fd);
+				int snapshot = snapshot_take(self->fd);
 
 				if (snapshot >= 0)
 					close(snapshot);

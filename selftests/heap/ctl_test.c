@@ -2,22 +2,51 @@
 /* dvsmctl heap looks at heaps by name and by a process's descriptor, and notices a broken one. */
 #include <fcntl.h>
 
+#include <dvsm/name.h>
+
 #include "heap_test.h"
 #include <kselftest_harness.h>
 
+#include "../../libdvsm/heap_types.h"
+
 FIXTURE(ctl) {
 	char program[4096], name[64], path[128], output[16384];
+	unsigned long limit;	/* address space that dvsmctl gets, in MiB; 0: as much as it likes */
 	struct dvsm_heap *heap;
 	void *blocks[1000];
 };
+
+FIXTURE_VARIANT(ctl) {
+	uint32_t backend;
+};
+
+FIXTURE_VARIANT_ADD(ctl, device) { .backend = DVSM_BACKEND_DEVICE, };
+FIXTURE_VARIANT_ADD(ctl, memfd) { .backend = DVSM_BACKEND_MEMFD, };
+
+static struct dvsm_heap *heap_on_device(const char *name)
+{
+	struct dvsm_heap_options options = {
+		.size = sizeof(options), .backend = DVSM_BACKEND_DEVICE, .reserve = GIB,
+	};
+
+	return dvsm_heap_create_named(name, 0600, DVSM_NAME_F_KEEP, &options);
+}
+
+static struct dvsm_heap *heap_in_file(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	struct dvsm_region *region;
+
+	region = fd < 0 || ftruncate(fd, GIB) ? NULL : dvsm_region_open(fd, NULL);
+	return region ? dvsm_heap_create_on(region, NULL) : NULL;
+}
 
 /* Where the library is built, beside the tests: ../../libdvsm. */
 FIXTURE_SETUP(ctl)
 {
 	const char *wish = getenv("DVSMCTL");
-	struct dvsm_region *region;
 	ssize_t length;
-	int fd, i;
+	int i;
 
 	if (wish) {
 		snprintf(self->program, sizeof(self->program), "%s", wish);
@@ -30,14 +59,16 @@ FIXTURE_SETUP(ctl)
 	if (access(self->program, X_OK))
 		SKIP(return, "dvsmctl is not built");
 	snprintf(self->name, sizeof(self->name), "dvsm-ctl-test-%d", getpid());
-	snprintf(self->path, sizeof(self->path), "/dev/shm/%s", self->name);
-	fd = open(self->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, ftruncate(fd, GIB));
-	region = dvsm_region_open(fd, NULL);
-	ASSERT_NE(NULL, region);
-	self->heap = dvsm_heap_create_on(region, NULL);
-	ASSERT_NE(NULL, self->heap);
+	if (variant->backend == DVSM_BACKEND_DEVICE) {
+		if (access("/dev/dvsm", R_OK | W_OK))
+			SKIP(return, "no /dev/dvsm");
+		snprintf(self->path, sizeof(self->path), "%s", self->name);
+		self->heap = heap_on_device(self->name);
+	} else {
+		snprintf(self->path, sizeof(self->path), "/dev/shm/%s", self->name);
+		self->heap = heap_in_file(self->path);
+	}
+	ASSERT_NE(NULL, self->heap) TH_LOG("%s", strerror(errno));
 	for (i = 0; i < 1000; i++)
 		self->blocks[i] = dvsm_heap_malloc(self->heap, 5000);
 	self->blocks[0] = dvsm_heap_realloc(self->heap, self->blocks[0], 6 * MIB);
@@ -45,7 +76,9 @@ FIXTURE_SETUP(ctl)
 
 FIXTURE_TEARDOWN(ctl)
 {
-	unlink(self->path);
+	dvsm_name_unlink(self->name, variant->backend);
+	if (self->heap)
+		dvsm_heap_destroy(self->heap);
 }
 
 /* Exit status; what it said is in output. */
@@ -56,7 +89,10 @@ static int ctl_run(FIXTURE_DATA(ctl) *self, const char *format, const char *argu
 	FILE *pipe;
 	int status;
 
-	length = (size_t)snprintf(command, sizeof(command), "%s heap ", self->program);
+	length = 0;
+	if (self->limit)
+		length = (size_t)snprintf(command, sizeof(command), "ulimit -v %lu; ", self->limit << 10);
+	length += (size_t)snprintf(command + length, sizeof(command) - length, "%s heap ", self->program);
 	length += (size_t)snprintf(command + length, sizeof(command) - length, format, argument);
 	snprintf(command + length, sizeof(command) - length, " 2>&1");
 	pipe = popen(command, "r");
@@ -103,6 +139,45 @@ TEST_F(ctl, audit_notices_a_broken_heap)
 	EXPECT_EQ(1, ctl_run(self, "audit %s", self->name));
 	EXPECT_NE(NULL, strstr(self->output, "the heap is broken"));
 	EXPECT_NE(NULL, strstr(self->output, "in stacks twice"));
+	EXPECT_NE(NULL, strstr(self->output, "\nthe heap is broken")) TH_LOG("%s", self->output);
+}
+
+/* Attaching works, and then there is no address space for what the audit notes. */
+TEST_F(ctl, want_of_memory_is_no_broken_heap)
+{
+	int nr_audits = 0, nr_maps = 0, status;
+
+	ASSERT_NE(NULL, dvsm_heap_malloc(self->heap, 900 * MIB));
+	for (self->limit = GIB / MIB; self->limit < GIB / MIB + 64; self->limit += 2) {
+		status = ctl_run(self, "audit %s", self->name);
+		EXPECT_EQ(NULL, strstr(self->output, "broken")) TH_LOG("%s", self->output);
+		if (strstr(self->output, "audit: Cannot allocate memory")) {
+			EXPECT_EQ(1, status);
+			nr_audits++;
+		}
+		status = ctl_run(self, "map %s", self->name);
+		if (strstr(self->output, "map: Cannot allocate memory")) {
+			EXPECT_EQ(1, status);
+			nr_maps++;
+		}
+	}
+	EXPECT_LT(0, nr_audits);
+	EXPECT_LT(0, nr_maps);
+}
+
+/* Its last page begins a slab of 1.875 MiB. */
+TEST_F(ctl, a_heap_whose_slab_is_behind_its_end_is_refused)
+{
+	uint32_t chunk = self->heap->header->end_chunk - 1, page = chunk * 32 + 31;
+
+	atomic_store(&self->heap->header->high_chunk, chunk + 1);
+	self->heap->map[chunk / 64].bits &= ~(1ULL << chunk % 64);
+	self->heap->map[chunk / 64].tag = 1;
+	self->heap->chunks[chunk].kind = DVSM_CHUNK_OPEN;
+	self->heap->classes[page] = DVSM_CLASS_LAST;
+	EXPECT_EQ(1, ctl_run(self, "map %s", self->name));
+	EXPECT_EQ(1, ctl_run(self, "audit %s", self->name));
+	EXPECT_NE(NULL, strstr(self->output, "no heap of this version"));
 }
 
 TEST_F(ctl, what_is_not_understood_or_not_there)

@@ -3,6 +3,8 @@
 #include "heap_test.h"
 #include <kselftest_harness.h>
 
+#include "lanes.h"
+
 FIXTURE(misuse) {
 	struct dvsm_heap *heap;
 };
@@ -167,9 +169,42 @@ static void free_twice_at_once(struct dvsm_heap *heap)
 	dvsm_heap_free(heap, first);
 }
 
+/* At once, whether or not the first one finds its CPU's stack full. */
+static void free_each_twice_in_a_row(struct dvsm_heap *heap)
+{
+	static void *blocks[5000];
+	cpu_set_t one;
+	pid_t pid;
+	int i;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	sched_setaffinity(0, sizeof(one), &one);
+	for (i = 0; i < 5000; i++)
+		blocks[i] = dvsm_heap_malloc(heap, 100);
+	for (i = 0; i < 5000; i++) {
+		dvsm_heap_free(heap, blocks[i]);
+		/* Now and then, and where the stack gets full. */
+		if (i % 97 && i / 40 != 2046 / 40)
+			continue;
+		pid = child_begin();
+		if (!pid) {
+			dvsm_heap_free(heap, blocks[i]);
+			_exit(0);
+		}
+		if (child_end(pid) != SIGABRT)
+			_exit(1);
+	}
+}
+
 static void free_inside_at_once(struct dvsm_heap *heap)
 {
 	dvsm_heap_free(heap, (char *)dvsm_heap_malloc(heap, 100) + 16);
+}
+
+TEST_F(misuse, twice_in_a_row_on_one_cpu_is_noticed_at_once) {
+	EXPECT_EQ(0, in_child(self->heap, free_each_twice_in_a_row));
+	EXPECT_EQ(0, dvsm_heap_check(self->heap, 1));
 }
 
 TEST_F(misuse, hardened_heaps_notice_at_once) {
@@ -177,6 +212,81 @@ TEST_F(misuse, hardened_heaps_notice_at_once) {
 		SKIP(return, "for hardened heaps only");
 	EXPECT_EQ(SIGABRT, in_child(self->heap, free_twice_at_once));
 	EXPECT_EQ(SIGABRT, in_child(self->heap, free_inside_at_once));
+}
+
+/* A program that goes on after its mistake, and never trims. */
+struct mistaken {
+	struct dvsm_heap *heap;
+	char *blocks[300];
+	uint64_t seed;
+};
+
+static void mistaken_go_on(struct mistaken *program, int nr_steps)
+{
+	char **block;
+
+	while (nr_steps--) {
+		block = &program->blocks[random_next(&program->seed) % 300];
+		if (*block)
+			dvsm_heap_free(program->heap, *block);
+		*block = *block ? NULL : dvsm_heap_malloc(program->heap,
+							  1 + random_next(&program->seed) % 512);
+	}
+}
+
+/* Frees a block, @nr_between others, and the block again, or 16 bytes into another. Ends the child. */
+static void mistaken_run(uint64_t seed, int nr_between, bool wild, int nr_steps)
+{
+	struct mistaken program = { .heap = heap_of(64 * MIB), .seed = seed };
+	char *block, *others[200];
+	cpu_set_t one;
+	int i;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	sched_setaffinity(0, sizeof(one), &one);
+	close(STDERR_FILENO);
+	mistaken_go_on(&program, 2000);
+	for (i = 0; i < nr_between; i++)
+		others[i] = dvsm_heap_malloc(program.heap, 100);
+	block = dvsm_heap_malloc(program.heap, 100);
+	dvsm_heap_free(program.heap, wild ? block + 16 : block);
+	for (i = 0; i < nr_between; i++)
+		dvsm_heap_free(program.heap, others[i]);
+	if (!wild)
+		dvsm_heap_free(program.heap, block);
+	mistaken_go_on(&program, nr_steps);
+	/* Two may have one block; the tables have not become wrong by it. */
+	_exit(dvsm_heap_check(program.heap, 1) ? 1 : 0);
+}
+
+/* What is certain on a usual heap, and how likely the rest is. */
+TEST(a_usual_heap_notices_in_time_or_perhaps)
+{
+	static const int between[] = { 0, 1, 10, 200 };
+	static const int steps[] = { 0, 1000, 100000 };
+	int i, j, seed, signal, nr_noticed, nr_wild;
+	pid_t pid;
+
+	for (i = 0; i < 4; i++) {
+		for (j = 0; j < 3; j++) {
+			nr_noticed = nr_wild = 0;
+			for (seed = 1; seed <= 40; seed++) {
+				pid = child_begin();
+				if (!pid)
+					mistaken_run((uint64_t)seed, between[i], seed % 2, steps[j]);
+				signal = child_end(pid);
+				ASSERT_TRUE(signal == SIGABRT || !signal) TH_LOG("%d", signal);
+				nr_noticed += !(seed % 2) && signal == SIGABRT;
+				nr_wild += seed % 2 && signal == SIGABRT;
+			}
+			TH_LOG("%d frees between, %d steps after: %d of 20 double frees noticed, %d of 20 wild ones",
+			       between[i], steps[j], nr_noticed, nr_wild);
+			/* Twice in a row, on one CPU. */
+			if (!between[i])
+				EXPECT_EQ(20, nr_noticed);
+		}
+	}
 }
 
 TEST_F(misuse, others_go_on) {
@@ -192,6 +302,39 @@ TEST_F(misuse, others_go_on) {
 		ASSERT_NE(NULL, block);
 		dvsm_heap_free(self->heap, block);
 	}
+	EXPECT_EQ(0, dvsm_heap_check(self->heap, 2));
+}
+
+/* It is no mistake to free while threads that do not run hold every lane: it waits for them. */
+TEST_F(misuse, a_valid_free_waits_for_a_lane)
+{
+	void *blocks[3] = {
+		dvsm_heap_malloc(self->heap, 5 * MIB), dvsm_heap_malloc(self->heap, 100000),
+		dvsm_heap_malloc_owned(self->heap, 100, 7),
+	};
+	double end = seconds() + 5;
+	struct lanes lanes;
+	int i, status, nr_waiting = 0;
+	pid_t pids[3];
+
+	ASSERT_EQ(0, lanes_take(&lanes, self->heap));
+	for (i = 0; i < 3; i++) {
+		pids[i] = child_begin();
+		if (pids[i])
+			continue;
+		errno = 77;
+		dvsm_heap_free(self->heap, blocks[i]);
+		_exit(errno != 77);
+	}
+	while (seconds() < end)
+		usleep(100000);
+	for (i = 0; i < 3; i++)
+		nr_waiting += !waitpid(pids[i], &status, WNOHANG);
+	EXPECT_EQ(3, nr_waiting);
+	lanes_give(&lanes);
+	for (i = 0; i < 3; i++)
+		EXPECT_EQ(0, child_end(pids[i]));
+	EXPECT_EQ(0, live_blocks(self->heap));
 	EXPECT_EQ(0, dvsm_heap_check(self->heap, 2));
 }
 

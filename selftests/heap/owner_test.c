@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Blocks with owners: freed one by one like others, or all of an owner's at once, also after it was killed. */
+#include <limits.h>
+
+#include <dvsm/events.h>
+
 #include "heap_test.h"
 #include <kselftest_harness.h>
+
+#include "lanes.h"
 
 #define NR	3000
 
@@ -120,6 +126,172 @@ TEST(nothing_is_lost_of_the_killed)
 	}
 	TH_LOG("%lu pairs killed", nr);
 	dvsm_heap_destroy(heap);
+}
+
+struct freers {
+	struct dvsm_heap *heap;
+	pthread_barrier_t barrier;
+	int rounds;
+};
+
+static void *owner_free_rounds(void *context)
+{
+	struct freers *freers = context;
+	long nr = 0;
+	int i;
+
+	for (i = 0; i < freers->rounds; i++) {
+		pthread_barrier_wait(&freers->barrier);
+		nr += dvsm_heap_owner_free(freers->heap, 7);
+		pthread_barrier_wait(&freers->barrier);
+	}
+	return (void *)nr;
+}
+
+TEST(two_who_free_the_same_owner_share_the_work)
+{
+	struct freers freers = { .heap = heap_of(GIB), .rounds = 300 };
+	pthread_t threads[2];
+	void *freed;
+	long nr = 0;
+	int i, j;
+
+	ASSERT_NE(NULL, freers.heap);
+	pthread_barrier_init(&freers.barrier, NULL, 3);
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, owner_free_rounds, &freers));
+	for (i = 0; i < freers.rounds; i++) {
+		for (j = 0; j < 500; j++)
+			ASSERT_NE(NULL, dvsm_heap_malloc_owned(freers.heap, 100 + j % 3 * 5000, 7));
+		ASSERT_NE(NULL, dvsm_heap_malloc_owned(freers.heap, 3 * MIB, 7));
+		pthread_barrier_wait(&freers.barrier);
+		pthread_barrier_wait(&freers.barrier);
+	}
+	for (i = 0; i < 2; i++) {
+		pthread_join(threads[i], &freed);
+		nr += (long)freed;
+	}
+	EXPECT_EQ(501 * freers.rounds, nr);
+	EXPECT_EQ(0, live_blocks(freers.heap));
+	EXPECT_EQ(0, dvsm_heap_check(freers.heap, 2));
+	dvsm_heap_destroy(freers.heap);
+}
+
+/* What the module would say, through a pipe: no test here needs the device. */
+static void tell(int fd, uint64_t owner)
+{
+	struct dvsm_event event = { .cookie = owner };
+
+	if (write(fd, &event, sizeof(event)) != (ssize_t)sizeof(event))
+		abort();
+}
+
+TEST(deaths_are_not_forgotten_where_no_lane_is_to_be_had)
+{
+	struct dvsm_heap *heap = heap_of(GIB);
+	struct lanes lanes;
+	int pipes[2];
+
+	ASSERT_NE(NULL, heap);
+	ASSERT_EQ(0, pipe(pipes));
+	ASSERT_NE(NULL, dvsm_heap_malloc_owned(heap, 100, 7));
+	ASSERT_NE(NULL, dvsm_heap_malloc_owned(heap, 5 * MIB, 7));
+	ASSERT_NE(NULL, dvsm_heap_malloc_owned(heap, 100, 8));
+	tell(pipes[1], 7);
+	tell(pipes[1], 8);
+	ASSERT_EQ(0, lanes_take(&lanes, heap));
+	EXPECT_EQ(-EBUSY, dvsm_heap_reap(heap, pipes[0]));
+	lanes_give(&lanes);
+	EXPECT_EQ(3, dvsm_heap_reap(heap, pipes[0]));
+	EXPECT_EQ(0, dvsm_heap_reap(heap, pipes[0]));
+	EXPECT_EQ(0, live_blocks(heap));
+	EXPECT_EQ(0, dvsm_heap_check(heap, 2));
+	dvsm_heap_destroy(heap);
+}
+
+/* As who has the lane's lock of a dead thread, is at its work, and is stopped. */
+static void lane_resume_begin(struct dvsm_heap *heap, uint32_t lane)
+{
+	__atomic_store_n(&heap->lanes[lane].lock.__data.__lock, getpid(), __ATOMIC_SEQ_CST);
+}
+
+static void lane_resume_end(struct dvsm_heap *heap, uint32_t lane)
+{
+	__atomic_store_n(&heap->lanes[lane].lock.__data.__lock, 0, __ATOMIC_SEQ_CST);
+}
+
+TEST(deaths_are_not_forgotten_where_a_stopped_thread_finishes_for_the_dead)
+{
+	struct dvsm_heap *heap = heap_of(64 * MIB);
+	uint32_t lane;
+	int pipes[2];
+
+	ASSERT_NE(NULL, heap);
+	ASSERT_EQ(0, pipe(pipes));
+	ASSERT_NE(NULL, dvsm_heap_malloc_owned(heap, 100, 7));
+	tell(pipes[1], 7);
+	for (lane = 0; lane < heap->header->nr_lanes; lane += heap->header->nr_lanes - 1) {
+		lane_resume_begin(heap, lane);
+		EXPECT_EQ(-EBUSY, dvsm_heap_owner_free(heap, 7));
+		EXPECT_EQ(-EBUSY, dvsm_heap_reap(heap, pipes[0]));
+		lane_resume_end(heap, lane);
+	}
+	EXPECT_EQ(1, live_blocks(heap));
+	EXPECT_EQ(1, dvsm_heap_reap(heap, pipes[0]));
+	EXPECT_EQ(0, live_blocks(heap));
+	EXPECT_EQ(0, dvsm_heap_check(heap, 2));
+	dvsm_heap_destroy(heap);
+}
+
+struct reapers {
+	struct dvsm_heap *heap;
+	int fd;
+	_Atomic int round, nr_done;
+};
+
+static void *reap_rounds(void *context)
+{
+	struct reapers *reapers = context;
+	int round, spin;
+
+	for (round = 1;; round++) {
+		for (spin = 0; atomic_load(&reapers->round) < round; spin++)
+			if (spin > 1000)
+				sched_yield();
+		if (atomic_load(&reapers->round) == INT_MAX)
+			return NULL;
+		if (dvsm_heap_reap(reapers->heap, reapers->fd))
+			abort();
+		atomic_fetch_add(&reapers->nr_done, 1);
+	}
+}
+
+/* Both see that there is something to read, and one of them finds it gone. */
+TEST(reapers_of_one_descriptor_do_not_wait)
+{
+	struct reapers reapers = { .heap = heap_of(64 * MIB) };
+	double end = seconds() + patience(4), begin;
+	pthread_t threads[2];
+	int pipes[2], i;
+
+	ASSERT_NE(NULL, reapers.heap);
+	ASSERT_EQ(0, pipe(pipes));
+	reapers.fd = pipes[0];
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, reap_rounds, &reapers));
+	for (i = 1; seconds() < end; i++) {
+		begin = seconds();
+		tell(pipes[1], 9);
+		atomic_store(&reapers.round, i);
+		while (atomic_load(&reapers.nr_done) < 2 * i) {
+			ASSERT_GT(begin + 20, seconds()) TH_LOG("a reaper waits in round %d", i);
+			sched_yield();
+		}
+	}
+	atomic_store(&reapers.round, INT_MAX);
+	for (i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	dvsm_heap_destroy(reapers.heap);
 }
 
 TEST_HARNESS_MAIN

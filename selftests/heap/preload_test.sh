@@ -27,8 +27,8 @@ same()
 		echo "ok $number $name # SKIP no $program"
 		return
 	fi
-	without=$(cd "$work" && timeout 60 bash -c "$command" 2>&1; echo "status $?")
-	with=$(cd "$work" && LD_PRELOAD=$library timeout 60 bash -c "$command" 2>&1; echo "status $?")
+	without=$(cd "$work" && timeout "${SECONDS_EACH:-60}" bash -c "$command" 2>&1; echo "status $?")
+	with=$(cd "$work" && LD_PRELOAD=$library timeout "${SECONDS_EACH:-60}" bash -c "$command" 2>&1; echo "status $?")
 	if [ "$with" = "$without" ] && [[ $with == *"status 0" ]]; then
 		echo "ok $number $name"
 	else

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What C17 and POSIX.1-2024 say of the malloc family, on the default heap; and what free() promises beyond. */
+#include <linux/io_uring.h>
 #include <stdint.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include "heap_test.h"
 #include <kselftest_harness.h>
@@ -213,6 +216,49 @@ TEST(posix_memalign_returns_its_error)
 	dvsm_free(block);
 }
 
+TEST(the_whole_family_works_on_a_heap)
+{
+	struct dvsm_heap *heap = heap_of(64 * MIB);
+	volatile size_t half = SIZE_MAX / 2;
+	unsigned char *block;
+	void *other = (void *)1;
+
+	ASSERT_NE(NULL, heap);
+	block = dvsm_heap_reallocarray(heap, NULL, 10, 10);
+	ASSERT_NE(UINT64_MAX, dvsm_heap_offset(heap, block));
+	memset(block, 0x5a, 100);
+	errno = 0;
+	EXPECT_EQ(NULL, dvsm_heap_reallocarray(heap, block, half, 3));
+	EXPECT_EQ(ENOMEM, errno);
+	block = dvsm_heap_reallocarray(heap, block, 1000, 1000);
+	ASSERT_NE(NULL, block);
+	EXPECT_LE(1000000, dvsm_heap_usable_size(heap, block));
+	EXPECT_TRUE(is_filled(block, 100, 0x5a));
+	dvsm_heap_free(heap, block);
+
+	block = dvsm_heap_memalign(heap, 8192, 100);
+	EXPECT_TRUE(block && ALIGNED(block, 8192));
+	EXPECT_NE(UINT64_MAX, dvsm_heap_offset(heap, block));
+	dvsm_heap_free(heap, block);
+	errno = 0;
+	EXPECT_EQ(NULL, dvsm_heap_memalign(heap, 24, 10));
+	EXPECT_EQ(EINVAL, errno);
+
+	errno = 77;
+	EXPECT_EQ(EINVAL, dvsm_heap_posix_memalign(heap, &other, 4, 10));
+	EXPECT_EQ(EINVAL, dvsm_heap_posix_memalign(heap, &other, 24, 10));
+	EXPECT_EQ(EINVAL, dvsm_heap_posix_memalign(heap, &other, 0, 10));
+	EXPECT_EQ(ENOMEM, dvsm_heap_posix_memalign(heap, &other, 8, 100 * MIB));
+	EXPECT_EQ((void *)1, other);
+	EXPECT_EQ(0, dvsm_heap_posix_memalign(heap, &other, 4096, 10));
+	EXPECT_TRUE(ALIGNED(other, 4096));
+	EXPECT_NE(UINT64_MAX, dvsm_heap_offset(heap, other));
+	EXPECT_EQ(77, errno);
+	dvsm_heap_free(heap, other);
+	EXPECT_EQ(0, live_blocks(heap));
+	dvsm_heap_destroy(heap);
+}
+
 TEST(free_keeps_errno)
 {
 	size_t size;
@@ -344,6 +390,118 @@ TEST(memory_comes_back)
 	EXPECT_LE(stats.out_chunks, 4 * MIB);
 	EXPECT_EQ(0, stats.out_retained);
 	ASSERT_EQ(0, dvsm_heap_check(heap, 2));
+	dvsm_heap_destroy(heap);
+}
+
+/* A number of /proc/meminfo's that counts pages. */
+static long pool(const char *field)
+{
+	FILE *meminfo = fopen("/proc/meminfo", "re");
+	size_t width = strlen(field);
+	char line[256];
+	long value = -1;
+
+	while (meminfo && fgets(line, sizeof(line), meminfo))
+		if (!strncmp(line, field, width) && line[width] == ':')
+			value = strtol(line + width + 1, NULL, 10);
+	if (meminfo)
+		fclose(meminfo);
+	return value;
+}
+
+/* What nobody has and nobody was promised. */
+static long pool_available(void)
+{
+	return pool("HugePages_Free") - pool("HugePages_Rsvd");
+}
+
+TEST(pages_of_the_pool_stay_the_heap_s)
+{
+	struct dvsm_heap_options options = {
+		.size = sizeof(options),
+		.backend = DVSM_BACKEND_MEMFD_HUGETLB,
+		.reserve = 64 * MIB,
+		.retain_none = 1,
+	};
+	long before = pool_available(), rest;
+	struct dvsm_heap *heap = dvsm_heap_create(&options);
+	char *block, *again;
+
+	if (!heap)
+		SKIP(return, "needs 32 free huge pages: /proc/sys/vm/nr_hugepages");
+	EXPECT_EQ(before - 32, pool_available());
+	block = dvsm_heap_malloc(heap, 16 * MIB);
+	ASSERT_NE(NULL, block);
+	memset(block, 1, 16 * MIB);
+	rest = pool("HugePages_Free");
+	dvsm_heap_free(heap, block);
+	EXPECT_EQ(before - 32, pool_available());
+	dvsm_heap_trim(heap, 0);
+	EXPECT_EQ(before - 32, pool_available());
+	EXPECT_GE(rest, pool("HugePages_Free"));
+	/* What is not fresh is cleared where that was promised. */
+	again = dvsm_heap_calloc(heap, 1, 16 * MIB);
+	ASSERT_NE(NULL, again);
+	EXPECT_EQ(0, again[0]);
+	EXPECT_EQ(0, memcmp(again, again + 1, 16 * MIB - 1));
+	dvsm_heap_free(heap, again);
+	EXPECT_EQ(0, dvsm_heap_check(heap, 2));
+	dvsm_heap_destroy(heap);
+	EXPECT_EQ(before, pool_available());
+}
+
+/* As RDMA and VFIO do: pinned for as long as the ring has it. 0; -errno. */
+static int device_register(void *address, size_t size)
+{
+	struct iovec buffer = { address, size };
+	struct io_uring_params params = { 0 };
+	int ring = (int)syscall(SYS_io_uring_setup, 1, &params), error;
+
+	if (ring < 0)
+		return -errno;
+	error = syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &buffer, 1) ? -errno : 0;
+	close(ring);
+	return error;
+}
+
+TEST(memory_of_a_pinned_region_stays_the_heap_s_and_devices_may_have_any_block)
+{
+	struct dvsm_region_options options = {
+		.size = sizeof(options), .flags = DVSM_REGION_F_PINNED, .backend = DVSM_BACKEND_DEVICE,
+	};
+	struct dvsm_region *region = dvsm_region_create(64 * MIB, &options);
+	static const size_t sizes[] = { 100, 70000, 16 * MIB };
+	struct dvsm_region_info info = { .size = sizeof(info) };
+	struct dvsm_heap *heap;
+	unsigned char *block;
+	uint64_t features;
+	int i;
+
+	if (!region)
+		SKIP(return, "no pinned region of 64 MiB: %s", strerror(errno));
+	features = dvsm_region_features(region);
+	heap = dvsm_heap_create_on(region, NULL);
+	ASSERT_NE(NULL, heap);
+	for (i = 0; i < 3; i++) {
+		block = dvsm_heap_malloc(heap, sizes[i]);
+		ASSERT_NE(NULL, block);
+		memset(block, 0xff, sizes[i]);
+		/* Older kernels' rings take no region, which the module says. */
+		EXPECT_EQ(features & DVSM_FEATURE_FIXED_BUFFERS ? 0 : -EOPNOTSUPP, device_register(block, sizes[i]))
+			TH_LOG("size %zu", sizes[i]);
+		dvsm_heap_free(heap, block);
+		EXPECT_EQ(0, dvsm_heap_trim(heap, 0));
+		/* It is not fresh, and so is cleared. */
+		block = dvsm_heap_calloc(heap, 1, sizes[i]);
+		ASSERT_NE(NULL, block);
+		EXPECT_TRUE(is_filled(block, sizes[i], 0)) TH_LOG("size %zu", sizes[i]);
+		dvsm_heap_free(heap, block);
+	}
+	dvsm_heap_trim(heap, 0);
+	ASSERT_EQ(0, dvsm_region_info(region, &info));
+	EXPECT_EQ(64 * MIB, info.out_resident);
+	EXPECT_EQ(0, live_blocks(heap));
+	EXPECT_EQ(0, dvsm_heap_check(heap, 2));
 	dvsm_heap_destroy(heap);
 }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Heaps between processes: strangers, hand-off, roots, many at work, nodes. */
 #include <fcntl.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 #include "heap_test.h"
 #include <kselftest_harness.h>
@@ -115,6 +117,111 @@ TEST(strangers_meet_by_a_name)
 	EXPECT_EQ(0, dvsm_heap_check(heap, 2));
 	EXPECT_EQ(0, live_blocks(heap));
 	dvsm_heap_destroy(heap);
+}
+
+/* A private heap maps what it uses, and goes round what is mapped in its way. */
+TEST(a_private_heap_grows_round_other_mappings)
+{
+	struct dvsm_heap_options options = {
+		.size = sizeof(options), .flags = DVSM_HEAP_F_PRIVATE, .reserve = GIB,
+	};
+	struct dvsm_heap *heap = dvsm_heap_create(&options);
+	struct dvsm_heap_stats stats = { .size = sizeof(stats) };
+	char *block, *other, *blocks[600];
+	int nr, i;
+
+	ASSERT_NE(NULL, heap);
+	block = dvsm_heap_malloc(heap, 100);
+	other = mmap((void *)(((uintptr_t)block & -(2 * MIB)) + 301 * MIB), 4096, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	ASSERT_NE(MAP_FAILED, other) TH_LOG("the heap has mapped more than it uses");
+	strcpy(other, "not the heap's");
+	for (nr = 0; nr < 600; nr++) {
+		blocks[nr] = dvsm_heap_malloc(heap, 2 * MIB);
+		if (!blocks[nr])
+			break;
+		ASSERT_FALSE(blocks[nr] <= other && other < blocks[nr] + 2 * MIB);
+		memset(blocks[nr], nr, 100);
+	}
+	ASSERT_LT(450, nr);
+	ASSERT_GT(505, nr);
+	ASSERT_EQ(0, dvsm_heap_check(heap, 2));
+	EXPECT_EQ((uint64_t)nr + 1, live_blocks(heap));
+	ASSERT_EQ(0, dvsm_heap_stats(heap, &stats));
+	EXPECT_EQ((uint64_t)nr * 2 * MIB, stats.out_huge);
+	for (i = 0; i < nr; i++) {
+		ASSERT_EQ((char)i, blocks[i][99]);
+		dvsm_heap_free(heap, blocks[i]);
+	}
+	EXPECT_STREQ("not the heap's", other);
+	dvsm_heap_detach(heap);
+	EXPECT_STREQ("not the heap's", other);
+	EXPECT_EQ(-1, mincore((void *)((uintptr_t)block & -4096UL), 4096, (unsigned char *)blocks));
+	EXPECT_EQ(ENOMEM, errno);
+	munmap(other, 4096);
+}
+
+/* As in a sandbox: /proc says how many CPUs there can be, or nobody. */
+static void lose_sys(bool proc_too)
+{
+	if (proc_too ? unshare(CLONE_NEWUSER) || chroot("/proc/self/fdinfo") || chdir("/") :
+	    unshare(CLONE_NEWUSER | CLONE_NEWNS) || mount("none", "/sys", "tmpfs", 0, NULL))
+		_exit(77);
+}
+
+static void attach_without_sys(struct __test_metadata *_metadata, bool without_proc)
+{
+	struct dvsm_heap *heap = heap_of(GIB), *here;
+	void **blocks;
+	int fd, i, j, status;
+	pid_t pid;
+
+	ASSERT_NE(NULL, heap);
+	blocks = dvsm_heap_calloc(heap, 3000, sizeof(*blocks));
+	for (i = 0; i < 3000; i += 2)
+		blocks[i] = dvsm_heap_malloc(heap, (size_t)i * 50);
+	pid = child_begin();
+	if (!pid) {
+		fd = dup(dvsm_heap_fd(heap));
+		dvsm_heap_detach(heap);
+		lose_sys(without_proc);
+		here = dvsm_heap_attach(fd);
+		if (!here)
+			_exit(1);
+		for (i = 0; i < 3000; i++) {
+			if (i % 2)
+				blocks[i] = dvsm_heap_malloc(here, (size_t)i * 50);
+			else
+				dvsm_heap_free(here, blocks[i]);
+			if (i % 2 && !blocks[i])
+				_exit(2);
+		}
+		for (j = 0; j < 10; j++)
+			for (i = 1; i < 1000; i++)
+				dvsm_heap_free(here, dvsm_heap_malloc(here, (size_t)i));
+		dvsm_heap_trim(here, 0);
+		_exit(dvsm_heap_check(here, 2) ? 3 : 0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		SKIP(return, "no root directory of its own");
+	ASSERT_EQ(0, status);
+	EXPECT_EQ(1501, live_blocks(heap));
+	for (i = 1; i < 3000; i += 2)
+		dvsm_heap_free(heap, blocks[i]);
+	EXPECT_EQ(0, dvsm_heap_check(heap, 2));
+	dvsm_heap_destroy(heap);
+}
+
+TEST(who_has_no_sys_attaches)
+{
+	attach_without_sys(_metadata, false);
+}
+
+/* It cannot know whether every CPU has stacks, and uses none. */
+TEST(who_has_no_sys_and_no_proc_attaches)
+{
+	attach_without_sys(_metadata, true);
 }
 
 TEST(what_is_no_heap_is_refused)
@@ -298,6 +405,94 @@ TEST(a_private_heap_is_copied_by_fork)
 		pthread_join(threads[i], NULL);
 	ASSERT_EQ(0, dvsm_heap_check(board.heap, 2));
 	dvsm_heap_destroy(board.heap);
+}
+
+/* Until the heap is full; it touches nothing. */
+static void *heap_grows(void *heap)
+{
+	while (dvsm_heap_malloc(heap, 32 * MIB))
+		;
+	return NULL;
+}
+
+/* No handler runs in such a child, and the thread that makes the heap larger is not there. */
+TEST(child_of_a_bare_clone_makes_the_heap_larger)
+{
+	struct dvsm_heap_options options = {
+		.size = sizeof(options), .flags = DVSM_HEAP_F_PRIVATE, .reserve = 64 * GIB,
+	};
+	double end = seconds() + 4;
+	uint64_t seed = 7;
+	struct timespec moment = {};
+	pthread_t thread;
+	int status;
+	pid_t pid;
+
+	while (seconds() < end) {
+		struct dvsm_heap *heap = dvsm_heap_create(&options);
+
+		ASSERT_NE(NULL, heap);
+		ASSERT_EQ(0, pthread_create(&thread, NULL, heap_grows, heap));
+		moment.tv_nsec = (long)(random_next(&seed) % 300000);
+		nanosleep(&moment, NULL);
+		pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0);
+		if (!pid) {
+			alarm(5);
+			/* More than is mapped, unless all is. */
+			dvsm_heap_free(heap, dvsm_heap_malloc(heap, 40 * GIB));
+			_exit(0);
+		}
+		ASSERT_LT(0, pid);
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		ASSERT_EQ(0, status);
+		pthread_join(thread, NULL);
+		dvsm_heap_destroy(heap);
+	}
+}
+
+/* Makes heaps and leaves them; the older of two goes first, so the list changes inside, too. */
+static void *heaps_come_and_go(void *context)
+{
+	struct dvsm_heap_options options = {
+		.size = sizeof(options), .flags = DVSM_HEAP_F_PRIVATE, .reserve = 64 * MIB,
+	};
+	struct board *board = context;
+	struct dvsm_heap *old = NULL, *heap;
+
+	while (seconds() < board->end) {
+		heap = dvsm_heap_create(&options);
+		if (!heap || !dvsm_heap_malloc(heap, 100))
+			abort();
+		dvsm_heap_detach(old);
+		old = heap;
+	}
+	dvsm_heap_detach(old);
+	return NULL;
+}
+
+/* A child looks at every private heap that there is. */
+TEST(private_heaps_come_and_go_in_threads)
+{
+	struct board board = { .end = seconds() + patience(4) };
+	pthread_t threads[4];
+	pid_t pid;
+	int i;
+
+	for (i = 0; i < 4; i++)
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, heaps_come_and_go, &board));
+	while (seconds() < board.end) {
+		pid = child_begin();
+		if (!pid) {
+			alarm(30);
+			/* Its own list, which others may have been changing at the fork. */
+			board.end = seconds() + 1e-4;
+			heaps_come_and_go(&board);
+			_exit(0);
+		}
+		ASSERT_EQ(0, child_end(pid));
+	}
+	for (i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
 }
 
 TEST_HARNESS_MAIN

@@ -54,7 +54,7 @@ static_names() { nm -g --defined-only "$lib/libdvsm.a" 2>/dev/null | awk 'NF == 
 no_allocator()
 {
 	for object in "$lib"/obj/*.o; do
-		case ${object##*/} in heap*) continue;; esac
+		case ${object##*/} in heap*|preload*) continue;; esac
 		nm -u "$object" | grep -wE 'malloc|calloc|realloc|free|strdup|fopen|opendir|printf|fprintf|exit|abort'
 	done
 	true
@@ -64,12 +64,12 @@ no_allocator()
 no_state()
 {
 	for object in "$lib"/obj/*.o; do
-		case ${object##*/} in heap*) continue;; esac
+		case ${object##*/} in heap*|preload*) continue;; esac
 		size -A "$object" | awk -v o="${object##*/}" '$1 ~ /^\.(data|bss|tdata|tbss)$/ && $2 { print o, $1, $2 }'
 	done
 }
 
-no_constructor() { readelf -SW "$lib"/obj/*.o | grep -E '\.(init_array|ctors|preinit_array)'; true; }
+no_constructor() { find "$lib/obj" -name "*.o" ! -name "preload*" -exec readelf -SW {} + | grep -E '\.(init_array|ctors|preinit_array)'; true; }
 
 # Commands and region calls each have their place in the user's documentation.
 documented()

@@ -158,7 +158,7 @@ TEST_F(device, options_that_are_wrong_are_refused)
 	struct dvsm_region *snapshot;
 
 	EXPECT_FAILS_NULL(EINVAL, dvsm_snapshot_take(self->region, &(struct dvsm_snapshot_options){ .size = 8 }));
-	EXPECT_FAILS_NULL(EOPNOTSUPP, dvsm_snapshot_take(self->region, TAKE(.flags = 4)));
+	EXPECT_FAILS_NULL(EOPNOTSUPP, dvsm_snapshot_take(self->region, TAKE(.flags = 8)));
 	EXPECT_FAILS_NULL(EINVAL, dvsm_snapshot_take(self->region, TAKE(.reserved = 1)));
 	EXPECT_FAILS_NULL(EINVAL, dvsm_snapshot_take(self->region, TAKE(.offset = PAGE)));
 	EXPECT_FAILS_NULL(EINVAL, dvsm_snapshot_take(self->region, TAKE(.length = PAGE)));

@@ -11,7 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -96,6 +99,27 @@ static inline int nr_mappings(void)
 	return nr;
 }
 
+/* Bytes of a range that are mapped with exactly these rights, as "---p". */
+static inline uint64_t mapped_as(const void *address, uint64_t length, const char *rights)
+{
+	const unsigned long first = (uintptr_t)address, end = first + length;
+	unsigned long from, to;
+	char line[4096], has[8];
+	FILE *maps = fopen("/proc/self/maps", "re");
+	uint64_t sum = 0;
+
+	while (maps && fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "%lx-%lx %7s", &from, &to, has) != 3 || strcmp(has, rights))
+			continue;
+		from = from < first ? first : from;
+		to = to > end ? end : to;
+		sum += from < to ? to - from : 0;
+	}
+	if (maps)
+		fclose(maps);
+	return sum;
+}
+
 /* Mappings of regions, of whatever backend. */
 static inline int nr_region_mappings(void)
 {
@@ -108,6 +132,21 @@ static inline int nr_region_mappings(void)
 	if (maps)
 		fclose(maps);
 	return nr;
+}
+
+/* From now on a system call fails in this process and its children. */
+static inline bool forbid(int call, int error)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { .len = 4, .filter = filter };
+
+	return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) &&
+	       !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
 /* Runs @expression in a child, which answers with 0 for true. */

@@ -154,7 +154,7 @@ TEST_F(lib_name, wrong_arguments_are_told_apart_and_leave_nothing)
 							   LENGTH, &self->options));
 	EXPECT_FAILS_NULL(EINVAL, dvsm_region_create_named(self->name, 0600, DVSM_NAME_F_KEEP,
 							   LENGTH + 1, &self->options));
-	odd.size--;
+	odd.size = offsetof(struct dvsm_region_options, weights) - 1;
 	EXPECT_FAILS_NULL(EINVAL, dvsm_region_create_named(self->name, 0600, DVSM_NAME_F_KEEP,
 							   LENGTH, &odd));
 	EXPECT_FAILS_NULL(ENOENT, dvsm_name_open(self->name, 0, variant->backend));

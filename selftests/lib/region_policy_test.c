@@ -97,6 +97,22 @@ TEST_F(policy, bind_puts_memory_on_the_given_node)
 	}
 }
 
+TEST_F(policy, of_less_than_a_chunk_is_set_there_and_nowhere_else)
+{
+	struct dvsm_region_options options = {
+		.size = sizeof(options),
+		.backend = variant->backend,
+		.policy = DVSM_POLICY_LOCAL,
+	};
+	struct dvsm_region *region;
+
+	if (variant->backend == DVSM_BACKEND_MEMFD_HUGETLB)
+		return;
+	region = dvsm_region_create(PAGE, &options);
+	EXPECT_NE(NULL, region);
+	dvsm_region_destroy(region);
+}
+
 TEST_F(policy, preferred_takes_the_given_node_while_it_has_memory)
 {
 	uint64_t set[16] = { 0 };
@@ -156,7 +172,7 @@ TEST_F(policy, local_puts_memory_where_the_toucher_runs)
 	}
 }
 
-TEST_F(policy, nodes_without_memory_are_refused)
+TEST_F(policy, nodes_without_memory_are_left_out_and_refused_alone)
 {
 	struct dvsm_region_options options = {
 		.size = sizeof(options),
@@ -165,6 +181,7 @@ TEST_F(policy, nodes_without_memory_are_refused)
 		.nr_nodes = 1024,
 	};
 	uint64_t set[17] = { 0 };
+	struct dvsm_region *region;
 	uint32_t policy;
 	int node;
 
@@ -176,9 +193,11 @@ TEST_F(policy, nodes_without_memory_are_refused)
 		options.policy = policy;
 		EXPECT_FAILS_NULL(EINVAL, dvsm_region_create(CHUNK, &options));
 	}
-	/* A good node beside it does not help. */
+	/* A good node beside it helps, as with mbind(). */
 	set[self->first / 64] |= 1ULL << self->first % 64;
-	EXPECT_FAILS_NULL(EINVAL, dvsm_region_create(CHUNK, &options));
+	region = dvsm_region_create(CHUNK, &options);
+	EXPECT_NE(NULL, region);
+	dvsm_region_destroy(region);
 	/* A bit that no kernel has; and an empty set. */
 	memset(set, 0, sizeof(set));
 	options.policy = DVSM_POLICY_BIND;
@@ -209,6 +228,196 @@ TEST_F(policy, populate_obeys_it)
 	EXPECT_LT(node, dvsm_region_nodes(region, nodes, 1024));
 	EXPECT_EQ(4 * CHUNK, nodes[node].out_resident);
 	dvsm_region_destroy(region);
+}
+
+/* Laid out as libnuma's. */
+struct bitmask {
+	unsigned long size;
+	unsigned long *maskp;
+};
+
+TEST_F(policy, ranges_get_policies_of_their_own)
+{
+	struct dvsm_region_options options = { .size = sizeof(options), .backend = variant->backend };
+	struct dvsm_region *region = dvsm_region_create(8 * CHUNK, &options);
+	uint64_t set[16] = { 0 };
+	struct bitmask nodes = { 1024, (unsigned long *)set };
+	int far = self->second, i;
+	char *map;
+
+	ASSERT_NE(NULL, region);
+	if (far < 0)
+		SKIP(return, "needs two nodes with memory");
+	if (variant->backend == DVSM_BACKEND_MEMFD_HUGETLB) {
+		EXPECT_FAILS(EOPNOTSUPP, dvsm_region_place_node(region, 0, CHUNK,
+								DVSM_POLICY_BIND, far));
+		dvsm_region_destroy(region);
+		return;
+	}
+	ASSERT_EQ(0, dvsm_region_place_node(region, 0, 0, DVSM_POLICY_BIND, self->first));
+	ASSERT_EQ(0, dvsm_region_place_node(region, 2 * CHUNK, CHUNK, DVSM_POLICY_BIND, far));
+	set[far / 64] = 1ULL << far % 64;
+	ASSERT_EQ(0, dvsm_region_place_bitmask(region, 6 * CHUNK, 0, DVSM_POLICY_PREFERRED, &nodes));
+	ASSERT_EQ(0, dvsm_region_place_bitmask(region, 7 * CHUNK, 0, DVSM_POLICY_LOCAL, NULL));
+	EXPECT_FAILS(EINVAL, dvsm_region_place_node(region, CHUNK / 2, 0, DVSM_POLICY_BIND, far));
+	EXPECT_FAILS(EINVAL, dvsm_region_place_node(region, 0, 9 * CHUNK, DVSM_POLICY_BIND, far));
+	EXPECT_FAILS(EINVAL, dvsm_region_place_node(region, 0, 0, DVSM_POLICY_BIND, 1024));
+	EXPECT_FAILS(EINVAL, dvsm_region_place_bitmask(region, 0, 0, DVSM_POLICY_BIND, NULL));
+	EXPECT_FAILS(EINVAL, dvsm_region_place_node(region, 0, 0, DVSM_POLICY_LOCAL, far));
+	map = dvsm_region_map(region, 0, 0, RW, NULL);
+	ASSERT_NE(NULL, map);
+	EXPECT_FAILS(ENOENT, dvsm_node_of(map));
+	for (i = 0; i < 7; i++) {
+		map[i * CHUNK + 77] = 1;
+		EXPECT_EQ(i == 2 || i == 6 ? far : self->first, dvsm_node_of(map + i * CHUNK + 77));
+		EXPECT_EQ(node_of(map + i * CHUNK), dvsm_node_of(map + i * CHUNK + 77));
+	}
+	dvsm_region_unmap(map, 8 * CHUNK);
+	dvsm_region_destroy(region);
+}
+
+TEST_F(policy, weights_are_the_kernel_s_or_equal_and_can_be_asked_for)
+{
+	struct dvsm_region_options options = { .size = sizeof(options), .backend = variant->backend };
+	struct dvsm_region *region = dvsm_region_create(8 * CHUNK, &options);
+	struct dvsm_region_place place = {
+		.size = sizeof(place),
+		.policy = DVSM_POLICY_WEIGHTED_INTERLEAVE,
+		.nr_nodes = 1024,
+		.nodes = (uintptr_t)self->nodes,
+	};
+	const char *path = "/sys/kernel/mm/mempolicy/weighted_interleave/node0";
+	uint64_t told[16];
+	uint8_t weights[1024];
+	int fd, wanted = 1;
+
+	ASSERT_NE(NULL, region);
+	if (variant->backend != DVSM_BACKEND_DEVICE) {
+		EXPECT_FAILS(EOPNOTSUPP, dvsm_region_place(region, &place));
+		dvsm_region_destroy(region);
+		return;
+	}
+	fd = open(path, O_RDWR);
+	if (fd >= 0) {
+		wanted = 3;
+		ASSERT_EQ(1, write(fd, "3", 1));
+	}
+	ASSERT_EQ(0, dvsm_region_place(region, &place));
+	EXPECT_EQ(0, place.weights);
+	if (fd >= 0)
+		ASSERT_EQ(1, write(fd, "0", 1));
+	place = (struct dvsm_region_place) {
+		.size = sizeof(place),
+		.flags = DVSM_PLACE_F_QUERY,
+		.nr_nodes = 1024,
+		.nodes = (uintptr_t)told,
+		.weights = (uintptr_t)weights,
+	};
+	ASSERT_EQ(0, dvsm_region_place(region, &place));
+	EXPECT_EQ(DVSM_POLICY_WEIGHTED_INTERLEAVE, place.out_policy);
+	EXPECT_EQ(8 * CHUNK, place.out_length);
+	EXPECT_EQ(self->nodes[0], told[0]);
+	if (self->nodes[0] & 1)
+		EXPECT_EQ(wanted, weights[0]);
+	place.size = 8;
+	EXPECT_FAILS(EINVAL, dvsm_region_place(region, &place));
+	dvsm_region_destroy(region);
+}
+
+/* Sets the kernel's own weight of a node, "0" for the default. Whether it has one. */
+static bool kernel_weight_set(int node, const char *weight)
+{
+	char path[80];
+	bool done;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/kernel/mm/mempolicy/weighted_interleave/node%d", node);
+	fd = open(path, O_WRONLY);
+	if (fd < 0)
+		return false;
+	done = write(fd, weight, 1) == 1;
+	close(fd);
+	return done;
+}
+
+/* Of eight chunks of a new region, those that come to be on @node; -1: there is no region. */
+static int chunks_on(const struct dvsm_region_options *options, int node)
+{
+	struct dvsm_region *region = dvsm_region_create(8 * CHUNK, options);
+	int nr = 0, i;
+	char *map;
+
+	if (!region)
+		return -1;
+	map = dvsm_region_map(region, 0, 0, RW, NULL);
+	for (i = 0; map && i < 8; i++) {
+		map[i * CHUNK] = 1;
+		nr += dvsm_node_of(map + i * CHUNK) == node;
+	}
+	dvsm_region_unmap(map, 8 * CHUNK);
+	dvsm_region_destroy(region);
+	return nr;
+}
+
+TEST_F(policy, region_is_made_with_weights_in_one_call)
+{
+	uint8_t weights[1024] = { 0 };
+	uint64_t set[16] = { 0 };
+	struct dvsm_region_options options = {
+		.size = sizeof(options),
+		.backend = variant->backend,
+		.policy = DVSM_POLICY_WEIGHTED_INTERLEAVE,
+		.nr_nodes = 1024,
+		.nodes = set,
+		.weights = weights,
+	};
+
+	if (self->second < 0)
+		SKIP(return, "one node");
+	set[self->first / 64] |= 1ULL << self->first % 64;
+	set[self->second / 64] |= 1ULL << self->second % 64;
+	weights[self->first] = 3;
+	weights[self->second] = 1;
+	if (variant->backend != DVSM_BACKEND_DEVICE) {
+		EXPECT_FAILS_NULL(EOPNOTSUPP, dvsm_region_create(8 * CHUNK, &options));
+		return;
+	}
+	EXPECT_EQ(6, chunks_on(&options, self->first));
+	EXPECT_EQ(2, chunks_on(&options, self->second));
+	weights[self->second] = 0;
+	EXPECT_FAILS_NULL(EINVAL, dvsm_region_create(8 * CHUNK, &options));
+}
+
+TEST_F(policy, weights_that_nobody_gives_are_the_kernel_s_with_and_without_a_set)
+{
+	uint64_t set[16] = { 0 };
+	struct dvsm_region_options options = {
+		.size = sizeof(options),
+		.backend = variant->backend,
+		.policy = DVSM_POLICY_WEIGHTED_INTERLEAVE,
+	};
+	int wanted = 4, nr_nodes, i;
+
+	if (variant->backend != DVSM_BACKEND_DEVICE) {
+		EXPECT_FAILS_NULL(EOPNOTSUPP, dvsm_region_create(8 * CHUNK, &options));
+		return;
+	}
+	if (self->second < 0)
+		SKIP(return, "one node");
+	for (nr_nodes = i = 0; i < 16; i++)
+		nr_nodes += __builtin_popcountll(self->nodes[i]);
+	set[self->first / 64] |= 1ULL << self->first % 64;
+	set[self->second / 64] |= 1ULL << self->second % 64;
+	if (kernel_weight_set(self->first, "3"))
+		wanted = 6;
+	options.nr_nodes = 1024;
+	options.nodes = set;
+	EXPECT_EQ(wanted, chunks_on(&options, self->first));
+	options.nr_nodes = 0;
+	options.nodes = NULL;
+	if (nr_nodes == 2)
+		EXPECT_EQ(wanted, chunks_on(&options, self->first));
+	kernel_weight_set(self->first, "0");
 }
 
 TEST_HARNESS_MAIN

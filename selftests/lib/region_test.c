@@ -184,8 +184,11 @@ TEST_F(region, addresses_are_where_huge_pages_fit)
 		EXPECT_EQ(offset / CHUNK, self->map[offset]);
 		EXPECT_EQ(0, dvsm_region_unmap(map, CHUNK));
 	}
-	if (variant->backend == DVSM_BACKEND_MEMFD_HUGETLB)
+	if (variant->backend == DVSM_BACKEND_MEMFD_HUGETLB) {
+		EXPECT_FAILS_NULL(EINVAL,
+				  dvsm_region_map(self->region, 5 * PAGE, CHUNK, RW, NULL));
 		return;
+	}
 	map = dvsm_region_map(self->region, 5 * PAGE, CHUNK, RW, NULL);
 	ASSERT_NE(NULL, map);
 	EXPECT_EQ(5 * PAGE, (uintptr_t)map % CHUNK);
@@ -209,6 +212,99 @@ TEST_F(region, mapping_and_unmapping_leaves_nothing_behind)
 		EXPECT_EQ(0, dvsm_region_unmap(maps[i], self->length));
 	}
 	EXPECT_EQ(before, nr_mappings());
+}
+
+#define NR_GUARDS	8
+
+/* Pages without rights: new mappings come to lie right below the last one. */
+static char *guard_make(void)
+{
+	return mmap(NULL, 3 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+TEST_F(region, mapping_a_part_takes_nobody_s_place)
+{
+	char *guards[NR_GUARDS], *maps[NR_GUARDS];
+	int i;
+
+	for (i = 0; i < NR_GUARDS; i++) {
+		guards[i] = guard_make();
+		ASSERT_NE(MAP_FAILED, guards[i]);
+		maps[i] = dvsm_region_map(self->region, i % 2 * CHUNK, PAGE, RW, NULL);
+		ASSERT_NE(NULL, maps[i]);
+		maps[i][0] = 'a' + i;
+	}
+	EXPECT_EQ('a' + NR_GUARDS - 2, self->map[0]);
+	EXPECT_EQ('a' + NR_GUARDS - 1, self->map[CHUNK]);
+	for (i = 0; i < NR_GUARDS; i++) {
+		EXPECT_EQ(3 * PAGE, mapped_as(guards[i], 3 * PAGE, "---p"));
+		EXPECT_EQ(0, dvsm_region_unmap(maps[i], PAGE));
+	}
+	EXPECT_EQ(self->length, mapped_as(self->map, self->length, "rw-s"));
+	for (i = 0; i < NR_GUARDS; i++) {
+		EXPECT_EQ(3 * PAGE, mapped_as(guards[i], 3 * PAGE, "---p"));
+		EXPECT_EQ(0, mapped_as(maps[i], PAGE, "rw-s"));
+		munmap(guards[i], 3 * PAGE);
+	}
+	EXPECT_EQ(1, nr_region_mappings());
+}
+
+TEST_F(region, populating_a_part_takes_nobody_s_place)
+{
+	char *guards[NR_GUARDS];
+	uint64_t populated, at;
+	int i;
+
+	for (i = 0; i < NR_GUARDS; i++) {
+		guards[i] = guard_make();
+		ASSERT_NE(MAP_FAILED, guards[i]);
+		/* A chunk's first page, then its last and the next one's first. */
+		at = i % 2 ? i * CHUNK - PAGE : i * CHUNK;
+		ASSERT_EQ(0, dvsm_region_populate(self->region, at, i % 2 ? 2 * PAGE : PAGE, 0,
+						  &populated));
+		if (variant->backend == DVSM_BACKEND_MEMFD_HUGETLB) {
+			EXPECT_EQ(CHUNK, populated);
+		}
+	}
+	for (i = 0; i < NR_GUARDS; i++) {
+		EXPECT_EQ(3 * PAGE, mapped_as(guards[i], 3 * PAGE, "---p"));
+		munmap(guards[i], 3 * PAGE);
+	}
+	EXPECT_EQ(1, nr_region_mappings());
+}
+
+TEST_F(region, replacing_takes_as_much_as_was_asked_for_or_nothing)
+{
+	struct dvsm_region_map_options options = {
+		.size = sizeof(options),
+		.flags = DVSM_MAP_F_REPLACE,
+	};
+	char *reserve, *at;
+
+	reserve = mmap(NULL, 3 * CHUNK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, reserve);
+	at = options.address = (char *)(((uintptr_t)reserve + CHUNK - 1) & -CHUNK);
+	if (variant->backend == DVSM_BACKEND_MEMFD_HUGETLB) {
+		EXPECT_FAILS_NULL(EINVAL, dvsm_region_map(self->region, 0, PAGE, RW, &options));
+		EXPECT_EQ(3 * CHUNK, mapped_as(reserve, 3 * CHUNK, "---p"));
+	} else {
+		EXPECT_EQ(at, dvsm_region_map(self->region, 0, PAGE, RW, &options));
+		EXPECT_EQ(3 * CHUNK - PAGE, mapped_as(reserve, 3 * CHUNK, "---p"));
+	}
+	EXPECT_EQ(at, dvsm_region_map(self->region, 0, CHUNK, RW, &options));
+	EXPECT_EQ(2 * CHUNK, mapped_as(reserve, 3 * CHUNK, "---p"));
+	/* FIXED does not take the rest of the page either. */
+	EXPECT_EQ(0, dvsm_region_unmap(at, CHUNK));
+	EXPECT_EQ(at + CHUNK - PAGE, mmap(at + CHUNK - PAGE, PAGE, PROT_NONE,
+					  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	options.flags = DVSM_MAP_F_FIXED;
+	if (variant->backend == DVSM_BACKEND_MEMFD_HUGETLB) {
+		EXPECT_FAILS_NULL(EEXIST, dvsm_region_map(self->region, 0, PAGE, RW, &options));
+	} else {
+		EXPECT_EQ(at, dvsm_region_map(self->region, 0, PAGE, RW, &options));
+	}
+	EXPECT_EQ(PAGE, mapped_as(at + CHUNK - PAGE, PAGE, "---p"));
+	munmap(reserve, 3 * CHUNK);
 }
 
 TEST_F(region, a_fixed_mapping_is_where_it_was_asked_for_or_nowhere)
@@ -512,6 +608,30 @@ TEST_F(region, nodes_add_up_to_what_is_resident)
 		sum += nodes[i].out_resident;
 	EXPECT_EQ(3 * CHUNK, sum);
 	EXPECT_EQ(nr, dvsm_region_nodes(self->region, NULL, 0));
+}
+
+/* As in a container: Docker's filter allows it only with CAP_SYS_NICE. */
+TEST_F(region, nodes_alone_are_unknown_where_move_pages_is_forbidden)
+{
+	struct dvsm_region_info info = { .size = sizeof(info) };
+	struct dvsm_node_stats nodes[64];
+	struct dvsm_chunk chunks[8];
+	int nr = dvsm_region_nodes(self->region, NULL, 0);
+
+	memset(self->map, 1, 3 * CHUNK);
+	ASSERT_TRUE(forbid(SYS_move_pages, EPERM));
+	EXPECT_EQ(0, dvsm_region_info(self->region, &info));
+	EXPECT_EQ(3 * CHUNK, info.out_resident);
+	EXPECT_EQ(3, dvsm_region_residency(self->region, 0, 0, chunks, 8, NULL));
+	EXPECT_EQ(CHUNK, chunks[2].resident);
+	EXPECT_EQ(nr, dvsm_region_nodes(self->region, NULL, 0));
+	if (variant->backend == DVSM_BACKEND_DEVICE) {
+		EXPECT_EQ(nr, dvsm_region_nodes(self->region, nodes, 64));
+		return;
+	}
+	EXPECT_EQ(DVSM_NODE_MIXED, chunks[0].node);
+	EXPECT_FAILS(EOPNOTSUPP, dvsm_region_nodes(self->region, nodes, 64));
+	EXPECT_FAILS(EOPNOTSUPP, dvsm_region_migrate_to_node(self->region, 0, 0, 0, NULL));
 }
 
 struct worker {

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Heaps whose tables were damaged, or made to do harm: attaching refuses numbers that lead out of the
+ * tables, and the audit and recovery do not follow them. selftests/hostile looks for more of them;
+ * these are known by name.
+ */
+#include "heap_test.h"
+#include <kselftest_harness.h>
+
+#include "../../libdvsm/heap_types.h"
+
+#define OWNER_DIED	0x40000000	/* what the kernel leaves in a robust lock */
+
+static struct dvsm_heap *heap_small(void)
+{
+	struct dvsm_heap_options options = {
+		.size = sizeof(options), .reserve = 64 * MIB, .backend = DVSM_BACKEND_MEMFD_4K,
+	};
+	struct dvsm_heap *heap = dvsm_heap_create(&options);
+
+	if (heap && !dvsm_heap_malloc(heap, 100))
+		abort();
+	return heap;
+}
+
+/* The last page of a chunk begins a slab of 30: 1.875 MiB. */
+static void slab_leaves(struct dvsm_heap *heap, uint32_t chunk)
+{
+	uint32_t page = (chunk + 1) * DVSM_CHUNK_PAGES - 1;
+
+	heap->chunks[chunk].kind = DVSM_CHUNK_OPEN;
+	heap->map[chunk / 64].bits = 0;
+	heap->map[chunk / 64].tag = 1;
+	heap->classes[page] = DVSM_CLASS_LAST;
+	heap->slabs[page].delta = 0;
+}
+
+static int visit_inside(void *address, size_t size, void *context)
+{
+	struct dvsm_heap *heap = context;
+	uint64_t at = dvsm_heap_offset_of(heap, address);
+
+	return at >> DVSM_HEAP_CHUNK_SHIFT != (at + size - 1) >> DVSM_HEAP_CHUNK_SHIFT;
+}
+
+TEST(the_audit_stays_in_the_chunk)
+{
+	struct dvsm_heap *heap = heap_small();
+
+	ASSERT_NE(NULL, heap);
+	EXPECT_EQ(0, dvsm_heap_walk(heap, visit_inside, heap));
+	slab_leaves(heap, heap->header->first_chunk);
+	EXPECT_EQ(0, dvsm_heap_walk(heap, visit_inside, heap));
+	EXPECT_EQ(-EUCLEAN, dvsm_heap_check(heap, 2));
+	dvsm_heap_destroy(heap);
+}
+
+/* A dead thread was taking away the end of a huge block, which has no beginning. */
+static void block_has_no_beginning(struct dvsm_heap *heap)
+{
+	uint32_t chunk, first = heap->header->first_chunk;
+
+	for (chunk = 0; chunk <= first; chunk++)
+		heap->chunks[chunk].kind = DVSM_CHUNK_BODY;
+	heap->logs[0].chunk = first;
+	heap->logs[0].nr = 1;
+	heap->map[first / 64].bits = 0;
+	heap->map[first / 64].tag = 1ULL << DVSM_SEQ_BITS | 5;
+	atomic_store(&heap->lanes[0].state, (uint64_t)DVSM_OP_CHUNK << 59 | 5);
+	heap->lanes[0].lock.__data.__lock = OWNER_DIED;
+}
+
+TEST(recovery_stays_in_the_table)
+{
+	struct dvsm_heap *heap = heap_small();
+	pid_t pid;
+
+	ASSERT_NE(NULL, heap);
+	block_has_no_beginning(heap);
+	pid = child_begin();
+	if (!pid) {
+		dvsm_heap_check(heap, 0);
+		_exit(0);
+	}
+	EXPECT_EQ(0, child_end(pid));
+	dvsm_heap_destroy(heap);
+}
+
+static void slab_leaves_the_heap(struct dvsm_heap *heap)
+{
+	atomic_store(&heap->header->high_chunk, heap->header->end_chunk);
+	slab_leaves(heap, heap->header->end_chunk - 1);
+}
+
+static void chunks_are_not_mapped(struct dvsm_heap *heap)
+{
+	atomic_store(&heap->header->mapped_chunk, heap->header->first_chunk);
+}
+
+static void stack_has_more_room(struct dvsm_heap *heap)
+{
+	struct dvsm_stack *stack = dvsm_cpu_stack(heap, heap->nr_cpus - 1, 3);
+
+	atomic_store(&stack->capacity, dvsm_heap_class(heap, 3)->capacity + 1U);
+}
+
+static void no_stack_has_room(struct dvsm_heap *heap)
+{
+	atomic_store(&dvsm_cpu_stack(heap, 0, DVSM_CLASS_LAST)->capacity, 10);
+}
+
+static void no_cpu_has_room(struct dvsm_heap *heap)
+{
+	struct dvsm_stack *stack = (void *)(heap->fast.stack[3] - (1UL << DVSM_CPU_SHIFT));
+
+	atomic_store(&stack->capacity, 10);
+}
+
+static void no_cpu_has_blocks(struct dvsm_heap *heap)
+{
+	struct dvsm_stack *stack;
+
+	stack = (void *)(heap->fast.stack[DVSM_CLASS_CACHED] - (2UL << DVSM_CPU_SHIFT));
+	atomic_store(&stack->head, 1);
+}
+
+static void metadata_is_free(struct dvsm_heap *heap)
+{
+	heap->map[0].bits |= 1;
+	heap->map[0].tag = 1;
+}
+
+static void chunk_is_behind_the_end(struct dvsm_heap *heap)
+{
+	uint32_t end = heap->header->end_chunk;
+
+	heap->map[end / 64].bits |= 1ULL << end % 64;
+	heap->map[end / 64].tag = 1;
+}
+
+static void hint_is_behind_the_end(struct dvsm_heap *heap)
+{
+	uint32_t end = heap->header->end_chunk;
+
+	heap->hints[end / 64 * DVSM_HINTS + 3] |= 1ULL << end % 64;
+}
+
+static const struct {
+	const char *name;
+	void (*damage)(struct dvsm_heap *heap);
+} refused[] = {
+	{ "slab_leaves_the_heap", slab_leaves_the_heap },
+	{ "block_has_no_beginning", block_has_no_beginning },
+	{ "chunks_are_not_mapped", chunks_are_not_mapped },
+	{ "stack_has_more_room", stack_has_more_room },
+	{ "no_stack_has_room", no_stack_has_room },
+	{ "no_cpu_has_room", no_cpu_has_room },
+	{ "no_cpu_has_blocks", no_cpu_has_blocks },
+	{ "metadata_is_free", metadata_is_free },
+	{ "chunk_is_behind_the_end", chunk_is_behind_the_end },
+	{ "hint_is_behind_the_end", hint_is_behind_the_end },
+};
+
+TEST(numbers_that_lead_out_are_refused)
+{
+	struct dvsm_heap *heap;
+	size_t i;
+	int fd;
+
+	for (i = 0; i < sizeof(refused) / sizeof(*refused); i++) {
+		heap = heap_small();
+		ASSERT_NE(NULL, heap);
+		fd = dup(dvsm_heap_fd(heap));
+		dvsm_heap_detach(heap);
+		heap = dvsm_heap_attach(fd);
+		ASSERT_NE(NULL, heap) TH_LOG("it is refused without damage");
+		fd = dup(dvsm_heap_fd(heap));
+		refused[i].damage(heap);
+		dvsm_heap_detach(heap);
+		heap = dvsm_heap_attach(fd);
+		EXPECT_EQ(NULL, heap) TH_LOG("%s", refused[i].name);
+		EXPECT_EQ(EINVAL, errno) TH_LOG("%s", refused[i].name);
+		if (heap)
+			dvsm_heap_detach(heap);
+		else
+			close(fd);
+	}
+}
+
+TEST_HARNESS_MAIN

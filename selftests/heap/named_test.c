@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Heaps by name, and what dead members leave: where the module has events, they say whose blocks to free. */
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include <dvsm/events.h>
+#include <dvsm/name.h>
+#include <dvsm/place.h>
+
+#include "heap_test.h"
+#include <kselftest_harness.h>
+
+FIXTURE(named) {
+	struct dvsm_heap_options options;
+	struct dvsm_heap *heap;
+	char name[64];
+};
+
+FIXTURE_VARIANT(named) {
+	uint32_t backend;
+};
+
+FIXTURE_VARIANT_ADD(named, device) { .backend = DVSM_BACKEND_DEVICE, };
+FIXTURE_VARIANT_ADD(named, memfd) { .backend = DVSM_BACKEND_MEMFD, };
+
+FIXTURE_SETUP(named)
+{
+	if (variant->backend == DVSM_BACKEND_DEVICE && access("/dev/dvsm", R_OK | W_OK))
+		SKIP(return, "no /dev/dvsm");
+	umask(0);
+	self->options.size = sizeof(self->options);
+	self->options.backend = variant->backend;
+	self->options.reserve = GIB;
+	snprintf(self->name, sizeof(self->name), "dvsm-heap-test-%d", getpid());
+	self->heap = dvsm_heap_create_named(self->name, 0600, DVSM_NAME_F_KEEP, &self->options);
+	ASSERT_NE(NULL, self->heap) TH_LOG("%s", strerror(errno));
+}
+
+FIXTURE_TEARDOWN(named)
+{
+	dvsm_name_unlink(self->name, variant->backend);
+	if (self->heap)
+		dvsm_heap_destroy(self->heap);
+}
+
+static bool has_events(const struct dvsm_heap *heap)
+{
+	return dvsm_region_backend(dvsm_heap_region(heap)) == DVSM_BACKEND_DEVICE;
+}
+
+/* A process that has the heap by its name alone. It says 1 when it is ready, and waits to be killed. */
+static pid_t stranger(const char *name, uint32_t backend, struct dvsm_heap *mine, int *said,
+		      void (*work)(struct dvsm_heap *heap))
+{
+	int pipes[2];
+	pid_t pid;
+	char byte = 0;
+
+	if (pipe(pipes))
+		return -1;
+	pid = child_begin();
+	if (pid) {
+		close(pipes[1]);
+		*said = read(pipes[0], &byte, 1) == 1 ? byte : -1;
+		close(pipes[0]);
+		return pid;
+	}
+	dvsm_heap_detach(mine);
+	mine = dvsm_heap_attach_named(name, backend);
+	if (mine) {
+		work(mine);
+		byte = 1;
+	}
+	if (write(pipes[1], &byte, 1) == 1)
+		pause();
+	_exit(1);
+}
+
+static void leave_a_note(struct dvsm_heap *heap)
+{
+	char *text = dvsm_heap_malloc(heap, 100);
+
+	strcpy(text, "here");
+	dvsm_heap_root_set(heap, 0, text);
+}
+
+TEST_F(named, strangers_meet_by_the_name_alone)
+{
+	char *text;
+	pid_t pid;
+	int said;
+
+	pid = stranger(self->name, variant->backend, self->heap, &said, leave_a_note);
+	ASSERT_EQ(1, said);
+	text = dvsm_heap_root_get(self->heap, 0);
+	ASSERT_NE(NULL, text);
+	EXPECT_STREQ("here", text);
+	dvsm_heap_free(self->heap, text);
+	kill(pid, SIGKILL);
+	ASSERT_EQ(SIGKILL, child_end(pid));
+	EXPECT_EQ(0, dvsm_heap_check(self->heap, 2));
+	EXPECT_EQ(0, live_blocks(self->heap));
+}
+
+#define NR_SIZES	3
+
+static const size_t sizes[NR_SIZES] = { 100, 50000, 5 * MIB };
+
+/* From a CPU of another node than the block shall be on, where there is one: else "local" would do. */
+static void run_elsewhere(int node)
+{
+	unsigned int here;
+	cpu_set_t one;
+	int cpu;
+
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		if (!sched_setaffinity(0, sizeof(one), &one) && !getcpu(NULL, &here) &&
+		    (int)here != node)
+			return;
+	}
+}
+
+/* How many pages of a block that is touched now, for the first time, are not on the node. */
+static long nr_elsewhere(char *block, size_t size, int node)
+{
+	long nr = 0;
+	size_t at;
+
+	memset(block, 1, size);
+	for (at = 0; at < size; at += 4096)
+		nr += dvsm_node_of(block + at) != node;
+	return nr;
+}
+
+/* Blocks in the roots, NR_SIZES for each of two nodes: a note of how many pages are elsewhere. */
+static void touch_for_others(struct dvsm_heap *heap)
+{
+	long nr = 0;
+	int i;
+
+	for (i = 0; i < 2 * NR_SIZES; i++) {
+		run_elsewhere(i / NR_SIZES);
+		nr += nr_elsewhere(dvsm_heap_root_get(heap, i), sizes[i % NR_SIZES], i / NR_SIZES);
+	}
+	dvsm_heap_root_set(heap, 2 * NR_SIZES, nr ? dvsm_heap_root_get(heap, 0) : NULL);
+}
+
+static bool has_two_nodes(void)
+{
+	uint64_t nodes[16] = { 0 };
+	int mode;
+
+	return !syscall(SYS_get_mempolicy, &mode, nodes, 1024UL, NULL, 1UL << 2) && (nodes[0] & 3) == 3;
+}
+
+TEST_F(named, blocks_of_a_node_lie_there)
+{
+	char *block;
+	int i;
+
+	if (!has_two_nodes())
+		SKIP(return, "no nodes 0 and 1 with memory");
+	for (i = 0; i < 2 * NR_SIZES; i++) {
+		run_elsewhere(i / NR_SIZES);
+		block = dvsm_heap_malloc_node(self->heap, sizes[i % NR_SIZES], (unsigned int)i / NR_SIZES);
+		ASSERT_NE(NULL, block);
+		EXPECT_EQ(0, nr_elsewhere(block, sizes[i % NR_SIZES], i / NR_SIZES))
+			TH_LOG("%zu bytes on node %d", sizes[i % NR_SIZES], i / NR_SIZES);
+	}
+}
+
+TEST_F(named, blocks_of_a_node_lie_there_whoever_touches_them_first)
+{
+	char *block;
+	pid_t pid;
+	int i, said;
+
+	if (!has_two_nodes())
+		SKIP(return, "no nodes 0 and 1 with memory");
+	for (i = 0; i < 2 * NR_SIZES; i++) {
+		block = dvsm_heap_malloc_node(self->heap, sizes[i % NR_SIZES], (unsigned int)i / NR_SIZES);
+		ASSERT_NE(NULL, block);
+		dvsm_heap_root_set(self->heap, (unsigned int)i, block);
+	}
+	pid = stranger(self->name, variant->backend, self->heap, &said, touch_for_others);
+	ASSERT_EQ(1, said);
+	EXPECT_EQ(NULL, dvsm_heap_root_get(self->heap, 2 * NR_SIZES));
+	kill(pid, SIGKILL);
+	ASSERT_EQ(SIGKILL, child_end(pid));
+}
+
+/* A field of the mapping that an address is in, in bytes. */
+static size_t smaps_of(const void *address, const char *field)
+{
+	FILE *file = fopen("/proc/self/smaps", "re");
+	unsigned long start, end, kib;
+	char line[256], name[64];
+	size_t bytes = 0;
+	bool here = false;
+
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = start <= (uintptr_t)address && (uintptr_t)address < end;
+		else if (here && sscanf(line, "%63[^:]: %lu kB", name, &kib) == 2 && !strcmp(name, field))
+			bytes = kib << 10;
+	}
+	if (file)
+		fclose(file);
+	return bytes;
+}
+
+TEST_F(named, blocks_lie_in_huge_pages)
+{
+	size_t size, huge;
+	char *block;
+	int i;
+
+	if (variant->backend != DVSM_BACKEND_DEVICE)
+		SKIP(return, "what memfd gives is the machine's matter");
+	for (i = 0; i < 2000; i++) {
+		size = 16UL << i % 17;
+		block = dvsm_heap_malloc(self->heap, size);
+		ASSERT_NE(NULL, block);
+		memset(block, 1, size);
+	}
+	huge = smaps_of(block, "FilePmdMapped");
+	EXPECT_LT(64 * MIB, huge);
+	/* Blocks and tables alike. */
+	EXPECT_EQ(smaps_of(block, "Rss"), huge);
+}
+
+TEST_F(named, names_are_told_apart)
+{
+	EXPECT_EQ(NULL, dvsm_heap_create_named(self->name, 0600, DVSM_NAME_F_KEEP, &self->options));
+	EXPECT_EQ(EEXIST, errno);
+	/* This process has it already. */
+	EXPECT_EQ(NULL, dvsm_heap_attach_named(self->name, variant->backend));
+	EXPECT_EQ(EEXIST, errno);
+	EXPECT_EQ(NULL, dvsm_heap_attach_named("dvsm-heap-test-nobody", variant->backend));
+	EXPECT_EQ(ENOENT, errno);
+	self->options.flags = DVSM_HEAP_F_PRIVATE;
+	EXPECT_EQ(NULL, dvsm_heap_create_named("dvsm-heap-test-private", 0600, DVSM_NAME_F_KEEP, &self->options));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(NULL, dvsm_heap_attach_named("dvsm-heap-test-private", variant->backend));
+	EXPECT_EQ(ENOENT, errno);
+	self->options.flags = 0;
+	self->options.reserve = 1;
+	EXPECT_EQ(NULL, dvsm_heap_create_named("dvsm-heap-test-short", 0600, DVSM_NAME_F_KEEP, &self->options));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(0, dvsm_name_unlink(self->name, variant->backend));
+	EXPECT_EQ(NULL, dvsm_heap_attach_named(self->name, variant->backend));
+	EXPECT_EQ(ENOENT, errno);
+}
+
+/* Blocks of two owners; the process is a member for one of them. */
+static void work_for_two(struct dvsm_heap *heap)
+{
+	int i;
+
+	dvsm_heap_join(heap, 71);
+	for (i = 0; i < 1000; i++) {
+		if (!dvsm_heap_malloc_owned(heap, (size_t)i * 7, 71))
+			_exit(2);
+		if (i % 10 == 0 && !dvsm_heap_malloc_owned(heap, 64, 72))
+			_exit(2);
+	}
+	if (!dvsm_heap_malloc_owned(heap, 5 * MIB, 71))
+		_exit(2);
+}
+
+TEST_F(named, what_dead_members_leave_is_freed)
+{
+	struct pollfd ready = { .events = POLLIN };
+	pid_t pid;
+	int said;
+
+	if (!has_events(self->heap)) {
+		EXPECT_EQ(-EOPNOTSUPP, dvsm_heap_join(self->heap, 1));
+		EXPECT_EQ(-EOPNOTSUPP, dvsm_heap_leave(self->heap, 1));
+		EXPECT_EQ(-EOPNOTSUPP, dvsm_heap_events(self->heap));
+		return;
+	}
+	EXPECT_EQ(-EINVAL, dvsm_heap_join(self->heap, 0));
+	EXPECT_EQ(-ENOENT, dvsm_heap_leave(self->heap, 5));
+	ready.fd = dvsm_heap_events(self->heap);
+	ASSERT_LE(0, ready.fd);
+	EXPECT_EQ(0, dvsm_heap_reap(self->heap, ready.fd));
+	EXPECT_EQ(-EBADF, dvsm_heap_reap(self->heap, 999));
+	pid = stranger(self->name, variant->backend, self->heap, &said, work_for_two);
+	ASSERT_EQ(1, said);
+	EXPECT_EQ(0, poll(&ready, 1, 0));
+	EXPECT_EQ(0, dvsm_heap_reap(self->heap, ready.fd));
+	EXPECT_EQ(1101, live_blocks(self->heap));
+	kill(pid, SIGKILL);
+	EXPECT_EQ(1, poll(&ready, 1, 20000));
+	EXPECT_EQ(1001, dvsm_heap_reap(self->heap, ready.fd));
+	EXPECT_EQ(100, live_blocks(self->heap));
+	EXPECT_EQ(0, dvsm_heap_reap(self->heap, ready.fd));
+	ASSERT_EQ(SIGKILL, child_end(pid));
+	EXPECT_EQ(100, dvsm_heap_owner_free(self->heap, 72));
+	EXPECT_EQ(0, dvsm_heap_check(self->heap, 2));
+	close(ready.fd);
+}
+
+TEST_HARNESS_MAIN
