@@ -12,9 +12,9 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 kernel_release = $(shell sed -n 's/.*UTS_RELEASE "\(.*\)"/\1/p' $(KDIR)/include/generated/utsrelease.h)
 MODULE_OUT ?= $(BUILD)/kmod/$(kernel_release)
 have_kernel := $(wildcard $(KDIR)/include/generated/utsrelease.h)
-kbuild = $(MAKE) -C $(KDIR) M=$(MODULE_OUT) DVSM_INCLUDE=$(top)/include
+kbuild = $(MAKE) -C $(KDIR) M=$(abspath $(MODULE_OUT)) DVSM_INCLUDE=$(top)/include
 
-.PHONY: all module lib tests check demo bench-heap bench-kernel bench-dma install modules_install dkms_install clean help
+.PHONY: all module lib tests check check-seeded soak check-kcsan coverage fuzz fuzz-host demo bench-heap bench-kernel bench-dma install modules_install dkms_install clean help
 
 ifneq ($(have_kernel),)
 all: module lib
@@ -49,6 +49,25 @@ tests-%: lib
 
 check:
 	$(top)/scripts/check.sh
+
+check-kcsan:
+	$(top)/scripts/check.sh vm-kcsan
+
+coverage:
+	$(top)/scripts/coverage.sh
+
+FUZZ_SECONDS ?= 3600
+fuzz:
+	$(top)/scripts/fuzz.sh $(FUZZ_SECONDS)
+
+fuzz-host:
+	+$(MAKE) -C $(top)/selftests/hostile O=$(BUILD)/selftests/hostile FUZZ_SECONDS=$(FUZZ_SECONDS) fuzz
+
+check-seeded:
+	$(top)/scripts/check-seeded.sh
+
+soak:
+	$(top)/scripts/soak.sh
 
 demo:
 	$(top)/scripts/demo.sh
@@ -86,8 +105,14 @@ clean:
 
 help:
 	@echo "make                  the module for the running kernel (KDIR=... for another) and the library, into build/"
-	@echo "make demo             count words in one shared table: natively, then in a VM on /dev/dvsm"
+	@echo "make demo             count words in shared tables, one a node: natively, then in a VM on /dev/dvsm"
 	@echo "make check            static checks, host tests, and the selftests in VMs on 6.1, 6.12 and a debug kernel"
+	@echo "make check-kcsan      what does much at once, on a kernel that looks for data races"
+	@echo "make coverage         which lines of the module the selftests run, and which not"
+	@echo "make fuzz             sequences of commands on the debug kernel, led by coverage (FUZZ_SECONDS=3600)"
+	@echo "make fuzz-host        damaged heaps and files for the library (FUZZ_SECONDS=3600)"
+	@echo "make check-seeded     bugs that are put in on purpose, and which test notices each"
+	@echo "make soak             everything at once in VMs, data checked throughout (SOAK_SECONDS=3600, SOAK_KERNELS=)"
 	@echo "make bench-heap       the heap beside other allocators, and the bars that it has to reach"
 	@echo "make crash-campaign   processes killed at every instruction of the heap, and at random (SECONDS_EACH=600)"
 	@echo "make bench-kernel     first touches and snapshots beside hugetlb, shmem and fork, counted in instructions"

@@ -3,7 +3,7 @@
 # What the module's paths cost beside hugetlb's and shmem's, in VMs whose clock counts instructions. Prints one table and whether
 # each bar is met; exits with 1 if one is missed.
 #   bench-kernel.sh [RUN...]     RUN is KERNEL or KERNEL,KERNEL-ARGUMENT (default: the four below)
-# Options for kernel_bench, such as --measure first-touch, in $BENCH_ARGS.
+# Options for kernel_bench, such as --measure "snapshot-*", in $BENCH_ARGS.
 #
 # Each kernel runs twice. As Debian boots it, the page allocator zeroes every page that it hands out, so that hugetlb and shmem, which
 # zero for themselves, do it twice. With init_on_alloc=0 everybody zeroes once.
@@ -26,7 +26,7 @@ measure()
 	local run=$1 extra=()
 
 	[ "$run" = "${run#*,}" ] || extra=(--append "${run#*,}")
-	"$top/scripts/vm/run.sh" --kernel "${run%%,*}" --icount --smp 1 --mem 3G --timeout 3600 "${extra[@]}" -- \
+	"$top/scripts/vm/run.sh" --kernel "${run%%,*}" --icount --smp 1 --nodes 2 --cpuless-node 1 --mem 4G --timeout 10800 "${extra[@]}" -- \
 		"$bench" --json --run "$run" "${arguments[@]}" >"$out/$run.json" 2>"$out/$run.log" ||
 		{ echo "bench-kernel: $run failed:" >&2; tail -n 20 "$out/$run.log" >&2; return 1; }
 	cat "$out/$run.log" >&2

@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# The main job, twice: several processes count the words of the text under /usr/share in one hash table that they share.
-# First natively in a memfd, checked against tr | sort | uniq -c; then in a VM with two NUMA nodes, four CPUs and Debian's 6.12,
-# in memory of /dev/dvsm. Both must find the same words and counts.
+# The main job, twice: several processes count the words of the text under /usr/share in hash tables that they share, one on
+# each NUMA node. First natively in a memfd, checked against tr | sort | uniq -c; then in a VM with two nodes, four CPUs and
+# Debian's 6.12, in memory of /dev/dvsm. Both must find the same words and counts, and in the VM each chunk of a table must be on
+# the node of the processes that fill it.
 set -euo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -33,6 +34,10 @@ native=$(sha256sum <"$out/native.words")
 guest=$(tail -n 1 "$out/vm.output")
 if [ "$native" != "$guest" ]; then
 	echo "demo: the VM counted something else: $guest, natively it was $native" >&2
+	exit 1
+fi
+if ! awk '/ chunks are on the node of / { found = 1; elsewhere = $1 != $3 } END { exit !found || elsewhere }' "$out/vm.output"; then
+	echo "demo: in the VM not all tables are where their processes are" >&2
 	exit 1
 fi
 echo "equal: $(wc -l <"$out/native.words") words with their counts, from /dev/dvsm in the VM and from memfd natively,"

@@ -408,6 +408,17 @@ static void unload_dvsm(void)
 	}
 }
 
+static bool kmemleak_is_wanted(void)
+{
+	char text[4096] = "";
+	int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		fail("cannot read the command line");
+	close(fd);
+	return !strstr(text, "kmemleak=off") && !access(KMEMLEAK, F_OK);
+}
+
 /* Two scans, because an object that changed since the last one is not reported; five seconds, because younger ones are not. */
 static void check_kmemleak(void)
 {
@@ -415,11 +426,14 @@ static void check_kmemleak(void)
 	ssize_t size;
 	int fd;
 
-	if (access(KMEMLEAK, F_OK))
+	if (!kmemleak_is_wanted())
 		return;
 	sleep(6);
-	write_file(KMEMLEAK, "scan");
-	write_file(KMEMLEAK, "scan");
+	/* It refuses to scan once it has switched itself off, for want of memory or by an error of its own. */
+	if (write_file(KMEMLEAK, "scan") || write_file(KMEMLEAK, "scan")) {
+		status("splat kmemleak has switched itself off");
+		return;
+	}
 	fd = open(KMEMLEAK, O_RDONLY | O_CLOEXEC);
 	size = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
 	if (size > 0) {

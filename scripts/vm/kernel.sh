@@ -101,7 +101,8 @@ make_stock()
 find_source()
 {
 	local package=linux-source-$1 installed
-	installed=$(dpkg-query -W -f '${db:Status-Status} ${Version}' "$package" 2>/dev/null | sed -n 's/^installed //p')
+	# dpkg-query fails for a package that it has never heard of.
+	installed=$({ dpkg-query -W -f '${db:Status-Status} ${Version}' "$package" 2>/dev/null || true; } | sed -n 's/^installed //p')
 	source_version=$(candidate "$package")
 	source_version=${source_version:-$installed}
 	[ -n "$source_version" ] || die_lists "apt knows no $package"

@@ -300,12 +300,18 @@ numa_args()
 	done
 }
 
-machine=(-machine "q35,sata=off,smbus=off" -cpu "max,la57=off")
+machine=(-machine "q35,sata=off,smbus=off")
+cpu=max,la57=off
 if [ -n "$icount" ]; then
 	machine+=(-accel "tcg,thread=single" -icount "shift=0,sleep=off")
 else
 	machine+=(-accel "tcg,thread=multi")
+	case $kernel in
+	# An emulator does "rep stosb" byte by byte: without it these zero memory by words, and tests see that path too.
+	debug* | kcsan) cpu+=,erms=off,fsrm=off ;;
+	esac
 fi
+machine+=(-cpu "$cpu")
 numa_args
 if [ -n "$root" ]; then
 	machine+=(-fsdev "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"
@@ -314,6 +320,10 @@ fi
 # loglevel=5: warnings and worse reach the console, for the case that the VM does not live to read its own log.
 arguments="console=ttyS0 loglevel=5 panic=-1 oops=panic panic_on_warn=1 log_buf_len=8M mitigations=off random.trust_cpu=on"
 arguments+=" rcupdate.rcu_cpu_stall_timeout=180 watchdog_thresh=60 nokaslr numa_balancing=enable"
+case $kernel in
+# Who allocated a page that is told of costs a test 8 %. page_poison=1 makes it twice as slow, so that stays off.
+debug*) arguments+=" page_owner=on" ;;
+esac
 [ ${#append[@]} -eq 0 ] || arguments+=" ${append[*]}"
 
 mkfifo "$tmp/output" "$tmp/errors"

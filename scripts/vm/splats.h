@@ -30,3 +30,5 @@
 "page_table_check",
 "unable to handle",
 "VFS: Busy inodes after unmount",
+"kmemleak: Cannot allocate a kmemleak_object",
+"kmemleak: Cannot insert ",
