@@ -362,6 +362,7 @@ fi
 if wanted module- || wanted clang- || wanted headers || wanted style || wanted host; then
 	groups+=(check vm)
 fi
+! wanted host || groups+=(rdma cluster)
 scripts/deps.sh "${groups[@]}"
 
 # What several jobs use is made once, before them: kernels, library, tests, and the module for each VM.

@@ -2,8 +2,10 @@
 /*
  * Populate: which ranges it takes, what it allocates, how it ends.
  */
+#include <sched.h>
 #include <signal.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 
 #include "fixture.h"
 
@@ -213,6 +215,76 @@ TEST_F(populate, fatal_signal_ends_it_before_it_is_done_and_leaves_nothing)
 		EXPECT_NO_LEAK();
 	}
 	EXPECT_GT(length, resident);
+}
+
+/*
+ * The most helpers that were there at once while a child populated, by their names in /proc, and that may run on
+ * the child's CPUs alone. Kernel threads that are made later have higher numbers. -1 if the child failed.
+ */
+static int helpers_of(pid_t pid, const cpu_set_t *allowed)
+{
+	int most = 0, status;
+
+	do {
+		int now = 0;
+
+		for (pid_t other = pid + 1; other < pid + 64; other++) {
+			char path[40], name[32] = "";
+			cpu_set_t cpus, both;
+
+			snprintf(path, sizeof(path), "/proc/%d/comm", other);
+			if (read_text(path, name, sizeof(name)) || strncmp(name, "dvsm_populate/", 14) ||
+			    sched_getaffinity(other, sizeof(cpus), &cpus))
+				continue;
+			CPU_AND(&both, &cpus, allowed);
+			now += CPU_EQUAL(&both, &cpus);
+		}
+		if (now > most)
+			most = now;
+	} while (!waitpid(pid, &status, WNOHANG));
+	return status ? -1 : most;
+}
+
+TEST_F(populate, large_one_is_helped_on_the_callers_cpus)
+{
+	static const struct { int cpus; uint32_t nr_threads; } ways[] = {
+		{ 64, 0 }, { 2, 0 }, { 64, 2 }, { 64, 1 }, { 1, 0 },
+	};
+	const size_t length = 512 * MIB;
+	cpu_set_t all;
+	size_t i;
+
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(all), &all));
+	for (i = 0; i < ARRAY_SIZE(ways); i++) {
+		int cpu, expected, round, most = 0, fd;
+		cpu_set_t mine;
+
+		CPU_ZERO(&mine);
+		for (cpu = CPU_SETSIZE - 1; cpu >= 0 && CPU_COUNT(&mine) < ways[i].cpus; cpu--)
+			if (CPU_ISSET(cpu, &all))
+				CPU_SET(cpu, &mine);
+		expected = CPU_COUNT(&mine);
+		if (ways[i].nr_threads && (int)ways[i].nr_threads < expected)
+			expected = (int)ways[i].nr_threads;
+		/* It may be done before anybody looks: then once more. */
+		for (round = 0; round < 8 && most >= 0 && most < expected - 1 + !round; round++) {
+			pid_t pid;
+
+			fd = region_create(self->dev, length, 0);
+			ASSERT_LE(0, fd);
+			pid = child_start();
+			if (!pid)
+				_exit(sched_setaffinity(0, sizeof(mine), &mine) ||
+				      region_populate_by(fd, 0, 0, ways[i].nr_threads, NULL));
+			most = helpers_of(pid, &mine);
+			EXPECT_EQ(length, region_resident(fd));
+			close(fd);
+			EXPECT_NO_LEAK();
+		}
+		EXPECT_EQ(expected - 1, most) {
+			TH_LOG("%d CPUs, %u threads", ways[i].cpus, ways[i].nr_threads);
+		}
+	}
 }
 
 TEST_F(populate, work_for_several_cpus_is_shared_by_the_nodes_that_own_the_memory)

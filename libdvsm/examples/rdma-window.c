@@ -3,17 +3,18 @@
  * rdma-window - one-sided writes and reads between regions of two processes, on one
  * machine or on two.
  *
- *   rdma-window server [PORT]
- *   rdma-window client HOST [PORT]
+ *   rdma-window [-f FILE] server [PORT]
+ *   rdma-window [-f FILE] client HOST [PORT]
  *
- * Each side makes a region that devices can use and registers it with the first RDMA
- * device that it finds. The two tell each other address and key by TCP; from then on
+ * Each side makes a region that devices can use, or with -f maps a file as programs do that
+ * know nothing of dvsm (/dev/dvsm), and registers it with the first RDMA device that it finds. The two tell each other address and key by TCP; from then on
  * the client alone acts: it writes its region into the server's, past the server's
  * CPU, and reads it back. The server looks only when it is told that it is done: in
  * its own mapping, and in a child that it forked after the registration, because
  * memory that is shared is the same after fork() for process and device.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +51,6 @@ struct peer {
 };
 
 struct window {
-	struct dvsm_region *region;
 	uint64_t *words;
 	struct ibv_context *device;
 	struct ibv_pd *domain;
@@ -78,7 +78,7 @@ static size_t wrong(const uint64_t *words, uint64_t seed)
 	return nr;
 }
 
-/* A region that devices can use: registered for long, not copied by a snapshot. */
+/* Memory that devices can use: registered for long, not copied by a snapshot. */
 static void window_open(struct window *window)
 {
 	struct dvsm_region_options options = {
@@ -86,11 +86,21 @@ static void window_open(struct window *window)
 		.flags = DVSM_REGION_F_REGISTRABLE,
 		.label = "window",
 	};
+	struct dvsm_region *region = dvsm_region_create(WINDOW, &options);
 
-	window->region = dvsm_region_create(WINDOW, &options);
-	need(!!window->region, "dvsm_region_create");
-	window->words = dvsm_region_map(window->region, 0, 0, PROT_READ | PROT_WRITE, NULL);
+	need(!!region, "dvsm_region_create");
+	window->words = dvsm_region_map(region, 0, 0, PROT_READ | PROT_WRITE, NULL);
 	need(!!window->words, "dvsm_region_map");
+}
+
+static void window_open_file(struct window *window, const char *path)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	need(fd >= 0, path);
+	window->words = mmap(NULL, WINDOW, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	need(window->words != MAP_FAILED, "mmap");
+	close(fd);
 }
 
 /* The last one is the newest kind of address: IPv4's, where there is one. */
@@ -325,22 +335,39 @@ static int client_socket(const char *host, const char *port)
 	return -1;
 }
 
+static int usage(void)
+{
+	fprintf(stderr, "usage: rdma-window [-f FILE] server [PORT] | client HOST [PORT]\n");
+	return 2;
+}
+
 int main(int argc, char **argv)
 {
 	struct window window = {};
+	const char *path = NULL, *port;
+	int option, is_server;
 
-	if (argc >= 2 && !strcmp(argv[1], "server")) {
+	while ((option = getopt(argc, argv, "f:")) != -1) {
+		if (option != 'f')
+			return usage();
+		path = optarg;
+	}
+	argc -= optind;
+	argv += optind;
+	is_server = argc >= 1 && !strcmp(argv[0], "server");
+	if (!is_server && (argc < 2 || strcmp(argv[0], "client")))
+		return usage();
+	port = argc > 2 - is_server ? argv[2 - is_server] : "18515";
+
+	if (path)
+		window_open_file(&window, path);
+	else
 		window_open(&window);
-		window_register(&window);
-		window.sock = server_socket(argc > 2 ? argv[2] : "18515");
+	window_register(&window);
+	if (is_server) {
+		window.sock = server_socket(port);
 		return server(&window);
 	}
-	if (argc >= 3 && !strcmp(argv[1], "client")) {
-		window_open(&window);
-		window_register(&window);
-		window.sock = client_socket(argv[2], argc > 3 ? argv[3] : "18515");
-		return client(&window);
-	}
-	fprintf(stderr, "usage: rdma-window server [PORT] | client HOST [PORT]\n");
-	return 2;
+	window.sock = client_socket(argv[1], port);
+	return client(&window);
 }

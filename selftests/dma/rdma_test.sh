@@ -73,7 +73,7 @@ check()	# NAME COMMAND...
 
 echo "1..$((2 * ${#kernels[@]}))"
 for kernel in "${kernels[@]}"; do
-	check "two processes write and read each other's region, and memory comes back when one is killed, on $kernel" \
+	check "two processes write and read each other's region, or mapping of the device, and memory comes back when one is killed, on $kernel" \
 		vm "$work/log" --kernel "$kernel" -- local "$program"
 	check "two machines write and read each other's region on $kernel" two_vms "$kernel"
 done

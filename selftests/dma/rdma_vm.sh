@@ -28,6 +28,9 @@ client)
 local)
 	"$program" server &
 	"$program" client "$address" && wait $! && gone || exit 1
+	# The device's path as memory, which knows no commands of ours.
+	"$program" -f /dev/dvsm server &
+	"$program" -f /dev/dvsm client "$address" && wait $! && gone || exit 1
 	# The owner of registered memory dies while another one may write to it.
 	"$program" server >/dev/null 2>&1 &
 	server=$!
