@@ -302,6 +302,16 @@ odd_nodes()
 	vm_ended $status "$out/vm-$1.log"
 }
 
+clang_tests()
+{
+	local built=$out/clang-tests folder
+	make -s -C selftests CC=clang O="$built" LIBDVSM="$top/build/libdvsm/libdvsm.a" >"$out/clang-tests.log" 2>&1 || { tail -n 40 "$out/clang-tests.log"; return 1; }
+	for folder in lib heap; do
+		make -s -C "selftests/$folder" CC=clang O="$built/$folder" LIBO="$top/build/libdvsm" >"$out/clang-tests.log" 2>&1 ||
+			{ tail -n 40 "$out/clang-tests.log"; return 1; }
+	done
+}
+
 job_host()
 {
 	local programs
@@ -309,6 +319,7 @@ job_host()
 	DVSM_TEST_FILTER=$(host_filter) "$vm/run-tests.sh" 600 "${programs[@]}" >"$out/host.output" || true
 	read_tests "${programs[@]}" <"$out/host.output"
 	claim "clang builds the library without a warning" make -s -C libdvsm CC=clang O="$out/libdvsm-clang"
+	claim "clang builds the tests without a warning" clang_tests
 	claim "the heap's tests notice a heap that does not log what it does" \
 		make -s -C selftests/heap check-broken O="$top/build/selftests/heap" LIBO="$top/build/libdvsm"
 }

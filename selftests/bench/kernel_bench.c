@@ -104,7 +104,7 @@ int main(int argc, char **argv)
 		{ "large-chunks", required_argument, NULL, 'l' },
 		{ "report", no_argument, NULL, 'R' },
 		{ "help", no_argument, NULL, 'h' },
-		{ NULL },
+		{},
 	};
 	const char *run = NULL, *only_measure = NULL, *only_memory = NULL;
 	bool json = false, reports = false;

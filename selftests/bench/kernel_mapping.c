@@ -175,5 +175,5 @@ const struct measure mapping_measures[] = {
 	{ "fork", "what a large resident mapping adds to fork(), in all", ~0U, .run = fork_mapping },
 	{ "unmap", "munmap, memory stays, for each 2 MiB", MEMORY_SHARED, .run = unmap },
 	{ "free", "munmap and close of the last user, for each 2 MiB", ~0U, .run = unmap_and_free },
-	{ NULL },
+	{},
 };

@@ -207,5 +207,5 @@ const struct measure node_measures[] = {
 	  .run = residency_half },
 	{ "residency-short", "with as many chunks in a quarter of the length", MEMORY_REGION,
 	  .run = residency_short },
-	{ NULL },
+	{},
 };

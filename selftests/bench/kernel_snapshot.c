@@ -464,5 +464,5 @@ const struct measure snapshot_measures[] = {
 	{ "diff-100-4k", "diff of a large region with 100 pages of difference, at 4 KiB", MEMORY_SNAPSHOT,
 	  .run = diff_pages },
 	{ "diff-50-4k", "the same with 50 pages", MEMORY_SNAPSHOT, .run = diff_fewer_pages },
-	{ NULL },
+	{},
 };

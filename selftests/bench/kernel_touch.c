@@ -153,5 +153,5 @@ const struct measure touch_measures[] = {
 	  .run = map_populate },
 	{ "command-populate", "populate by command, not mapped, for each 2 MiB", MEMORY_DVSM,
 	  .zeroed = CHUNK, .run = command_populate },
-	{ NULL },
+	{},
 };

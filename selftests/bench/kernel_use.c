@@ -92,5 +92,5 @@ const struct measure use_measures[] = {
 	{ "use-off", "the same with it on, the region's balancing off", MEMORY_DVSM,
 	  .run = use_off },
 	{ "use-observe", "the same, the region observed", MEMORY_DVSM, .run = use_observed },
-	{ NULL },
+	{},
 };

@@ -146,7 +146,7 @@ TEST(a_private_heap_grows_round_other_mappings)
 	ASSERT_LT(450, nr);
 	ASSERT_GT(505, nr);
 	ASSERT_EQ(0, dvsm_heap_check(heap, 2));
-	EXPECT_EQ((uint64_t)nr + 1, live_blocks(heap));
+	EXPECT_EQ((long)nr + 1, live_blocks(heap));
 	ASSERT_EQ(0, dvsm_heap_stats(heap, &stats));
 	EXPECT_EQ((uint64_t)nr * 2 * MIB, stats.out_huge);
 	for (i = 0; i < nr; i++) {

@@ -316,7 +316,7 @@ TEST_F(device, show_for_programs_has_chunks_nodes_and_counters)
 	EXPECT_EQ(self->nr_nodes - 1, integer(chunk, "node"));
 	EXPECT_TRUE(json_is_true(json_object_get(chunk, "huge")));
 	EXPECT_TRUE(json_is_false(json_object_get(chunk, "pinned")));
-	EXPECT_LE(self->nr_nodes, json_array_size(json_object_get(json, "nodes")));
+	EXPECT_LE((size_t)self->nr_nodes, json_array_size(json_object_get(json, "nodes")));
 	json_decref(json);
 }
 

@@ -208,7 +208,7 @@ TEST_F(io, end_of_the_file_ends_it)
 		struct dvsm_io_result result;
 
 		ASSERT_EQ(0, ftruncate(self->file, 0));
-		ASSERT_EQ(lengths[i], pwrite(self->file, data, lengths[i], 0));
+		ASSERT_EQ((ssize_t)lengths[i], pwrite(self->file, data, lengths[i], 0));
 		fill(self->map, LENGTH, 6);
 		memcpy(expected, self->map, LENGTH);
 		memcpy(expected, data, lengths[i]);
@@ -306,7 +306,7 @@ TEST_F(io, end_of_a_disk_ends_it_and_gets_no_memory_behind)
 	if (disk < 0)
 		SKIP(return, "needs a disk in memory: modprobe brd");
 	size = lseek(disk, 0, SEEK_END);
-	ASSERT_LE(CHUNK, size);
+	ASSERT_LE((off_t)CHUNK, size);
 	fill(expected, CHUNK, 12);
 	ASSERT_EQ(CHUNK, pwrite(disk, expected, CHUNK, size - CHUNK));
 	ASSERT_EQ(0, fsync(disk));

@@ -596,7 +596,7 @@ TEST_F(memfd, has_no_snapshots_and_says_so)
 	uint32_t nr = 2;
 
 	EXPECT_EQ(0, dvsm_region_features(region) & DVSM_FEATURE_SNAPSHOT);
-	ASSERT_EQ(variant->backend, dvsm_info(variant->backend, &info));
+	ASSERT_EQ((int)variant->backend, dvsm_info(variant->backend, &info));
 	EXPECT_EQ(0, info.out_features & DVSM_FEATURE_SNAPSHOT);
 	EXPECT_FAILS_NULL(EOPNOTSUPP, dvsm_snapshot_take(region, NULL));
 	EXPECT_FAILS_NULL(EOPNOTSUPP, dvsm_snapshot_take(region, TAKE(.label = "s")));
