@@ -324,6 +324,7 @@ struct file *dvsm_inode_open_as(struct inode *inode, int flags,
 
 /* file.c */
 extern const struct file_operations dvsm_file_fops;
+extern const struct file_operations dvsm_fork_fops;
 int dvsm_file_release(struct inode *inode, struct file *file);
 
 static inline bool dvsm_file_is_region(const struct file *file)
@@ -342,6 +343,7 @@ int dvsm_context_mmap(struct file *file, struct vm_area_struct *vma);
 
 /* fork.c */
 struct dvsm_region *dvsm_vma_region(const struct vm_area_struct *vma);
+int dvsm_fork_mmap(struct file *file, struct vm_area_struct *vma);
 void dvsm_fork_open(struct vm_area_struct *vma);
 void dvsm_fork_close(struct vm_area_struct *vma);
 struct file *dvsm_vma_open(u64 address, u64 *offset);

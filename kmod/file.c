@@ -205,7 +205,8 @@ static pgoff_t dvsm_file_next_hole(struct dvsm_region *region, pgoff_t index)
 			break;
 		index = parts ? index + 1 : folio->index + folio_nr_pages(folio);
 		folio_put(folio);
-		cond_resched();
+		if (dvsm_is_interrupted())
+			break;
 	}
 	return index;
 }
@@ -300,4 +301,13 @@ const struct file_operations dvsm_file_fops = {
 	.compat_ioctl		= compat_ptr_ioctl,
 	.uring_cmd		= dvsm_async_uring_cmd,
 	.show_fdinfo		= dvsm_file_show_fdinfo,
+};
+
+/* What mappings of regions hold that fork() copies: fork.c. */
+const struct file_operations dvsm_fork_fops = {
+	.owner			= THIS_MODULE,
+	.release		= dvsm_file_release,
+	.get_unmapped_area	= thp_get_unmapped_area,
+	.fsync			= noop_fsync,
+	.fallocate		= dvsm_file_fallocate,
 };

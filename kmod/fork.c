@@ -19,6 +19,9 @@
  *   struct file      the region of this one, a snapshot; the mapping has a reference
  *   error pointer    nothing: the snapshot could not be taken
  *
+ * The file is one that nothing can be mapped from, for remap_file_pages() would put what
+ * it gives in the place of the copy.
+ *
  * region->anchor is the inode in whose i_mmap such mappings of a snapshot are. They are
  * not merged and do not grow (VM_DONTEXPAND), as the core does not compare
  * vm_private_data.
@@ -60,6 +63,27 @@ static struct file *dvsm_fork_take(const struct vm_area_struct *vma)
 }
 
 /**
+ * dvsm_fork_mmap - A mapping of a region that fork() copies begins.
+ * @file: one of the region's files
+ * @vma: the new mapping
+ *
+ * Context: mmap_lock held for writing.
+ * Return: 0 or -ENOMEM.
+ */
+int dvsm_fork_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	int flags = file->f_mode & FMODE_WRITE ? O_RDWR : O_RDONLY;
+	struct file *mapped = dvsm_inode_open_as(file_inode(file), flags, &dvsm_fork_fops);
+
+	if (IS_ERR(mapped))
+		return PTR_ERR(mapped);
+	vma_set_file(vma, mapped);
+	fput(mapped);
+	vm_flags_set(vma, VM_DONTEXPAND);
+	return 0;
+}
+
+/**
  * dvsm_fork_open - ->open of a mapping of a region that fork() copies.
  * @vma: the new mapping: a child's, or a part of one that was split or moved
  *
@@ -95,7 +119,8 @@ static struct file *dvsm_vma_file_get(u64 address, u64 *offset, bool *writable)
 		return file;
 	mmap_read_lock(current->mm);
 	vma = vma_lookup(current->mm, address);
-	if (vma && vma->vm_file && dvsm_file_is_region(vma->vm_file)) {
+	if (vma && vma->vm_file &&
+	    (dvsm_file_is_region(vma->vm_file) || vma->vm_file->f_op == &dvsm_fork_fops)) {
 		file = vma->vm_private_data ? vma->vm_private_data : vma->vm_file;
 		if (!IS_ERR(file))
 			get_file(file);

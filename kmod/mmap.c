@@ -245,7 +245,7 @@ static const struct vm_operations_struct dvsm_region_fork_vm_ops = {
  * become writable.
  *
  * Context: mmap_lock held for writing.
- * Return: 0.
+ * Return: 0; -ENOMEM for a region that fork() copies.
  */
 int dvsm_region_mmap(struct file *file, struct vm_area_struct *vma)
 {
@@ -254,8 +254,11 @@ int dvsm_region_mmap(struct file *file, struct vm_area_struct *vma)
 	if (region->flags & DVSM_REGION_F_REGISTRABLE) {
 		vma->vm_ops = &dvsm_region_vm_ops;
 	} else if (region->flags & DVSM_REGION_F_FORK_COPY) {
+		int ret = dvsm_fork_mmap(file, vma);
+
+		if (ret)
+			return ret;
 		vma->vm_ops = &dvsm_region_fork_vm_ops;
-		vm_flags_set(vma, VM_DONTEXPAND);
 	} else {
 		vma->vm_ops = &dvsm_region_notify_vm_ops;
 	}

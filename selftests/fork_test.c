@@ -77,6 +77,31 @@ static bool regions_reach(int dev, unsigned long nr)
 	return nr_regions(dev) == nr;
 }
 
+/* remap_file_pages() maps anew what a mapping's file gives, which here is the parent's. */
+TEST_F(fork, child_cannot_put_the_parents_memory_in_the_place_of_its_copy)
+{
+	char *map = self->map;
+	pid_t pid;
+
+	chunks_stamp(map, 2 * CHUNK, 1);
+	pid = child_start();
+	if (!pid) {
+		barrier_wait(self->barrier);
+		EXPECT_EQ(-1, remap_file_pages(map, CHUNK, 0, 0, 0));
+		EXPECT_EQ(ENODEV, errno);
+		EXPECT_EQ(-1, remap_file_pages(map, CHUNK, 0, CHUNK_PAGES, 0));
+		EXPECT_EQ(0, chunks_wrong(map, 2 * CHUNK, 1));
+		chunks_stamp(map, CHUNK, 3);
+		_exit(_metadata->exit_code);
+	}
+	chunks_stamp(map, 2 * CHUNK, 2);
+	barrier_wait(self->barrier);
+	EXPECT_EQ(0, child_wait(pid));
+	EXPECT_EQ(0, chunks_wrong(map, 2 * CHUNK, 2));
+	EXPECT_EQ(-1, remap_file_pages(map, CHUNK, 0, 0, 0));
+	EXPECT_EQ(0, chunks_wrong(map, 2 * CHUNK, 2));
+}
+
 TEST_F(fork, neither_sees_what_the_other_writes_later)
 {
 	char *map = self->map;
