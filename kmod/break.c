@@ -12,6 +12,16 @@
 #include "dvsm.h"
 #include "trace.h"
 
+/* Charge @memcg, or else whom the caller charges: a worker's own cgroup is the root. */
+static struct mem_cgroup *dvsm_memcg_use(struct mem_cgroup *memcg)
+{
+#ifdef CONFIG_MEMCG
+	if (!memcg)
+		memcg = current->active_memcg;
+#endif
+	return set_active_memcg(memcg);
+}
+
 /* The page of @share at @index, with a reference: NULL for a hole, or an error. */
 static struct folio *dvsm_share_peek(struct dvsm_share *share, pgoff_t index)
 {
@@ -152,7 +162,7 @@ static int dvsm_share_copy_pages(struct dvsm_share *share, pgoff_t *at, pgoff_t 
 int dvsm_share_copy_to(struct dvsm_share *share, struct dvsm_region *target,
 		       struct dvsm_region *reader)
 {
-	struct mem_cgroup *old = set_active_memcg(target->memcg);
+	struct mem_cgroup *old = dvsm_memcg_use(target->memcg);
 	struct dvsm_placing placing = { .here = NUMA_NO_NODE, .overwrite = true };
 	pgoff_t at = share->chunk << DVSM_CHUNK_ORDER;
 	pgoff_t end = min_t(u64, at + DVSM_CHUNK_PAGES, target->nr_pages);
@@ -366,7 +376,7 @@ static int dvsm_share_add_part(struct dvsm_link *link, struct dvsm_share *share,
 		.order_limit = 1 + share->terms.order,
 		.overwrite = true,
 	};
-	struct mem_cgroup *old = set_active_memcg(share->store->memcg);
+	struct mem_cgroup *old = dvsm_memcg_use(share->store->memcg);
 	pgoff_t start = dvsm_block_start(index, share->terms.order);
 	pgoff_t end = min_t(u64, start + BIT(share->terms.order), link->region->nr_pages);
 	pgoff_t first = share->chunk << DVSM_CHUNK_ORDER;
@@ -453,7 +463,7 @@ static int dvsm_share_fold(struct dvsm_share *share, struct mem_cgroup *memcg, i
 	struct dvsm_share *under = share->under;
 	/* Not all of the chunk may have to be there. */
 	struct dvsm_placing placing = { .here = here, .order_limit = 1 };
-	struct mem_cgroup *old = set_active_memcg(under->store->memcg ? : memcg);
+	struct mem_cgroup *old = dvsm_memcg_use(under->store->memcg ? : memcg);
 	pgoff_t start = share->chunk << DVSM_CHUNK_ORDER;
 	unsigned int nth;
 	int ret = 0;
@@ -667,7 +677,8 @@ static int dvsm_share_break_shared(struct dvsm_link *link, pgoff_t index, struct
  */
 int dvsm_share_read(struct dvsm_link *link, pgoff_t index)
 {
-	if (dvsm_link_is_alone(link))
+	/* A populate's helper has neither the caller's cpuset nor his place. */
+	if (dvsm_link_is_alone(link) && !(current->flags & PF_KTHREAD))
 		dvsm_share_try_fold(link);
 	link->seen = true;
 	return dvsm_share_find(link->content, index)->store ? 0 : -EIO;

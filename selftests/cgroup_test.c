@@ -164,6 +164,51 @@ TEST_F(cgroup, parts_that_go_back_in_the_background_stay_on_the_books_of_who_pai
 	EXPECT_LE(LENGTH - LENGTH / CHUNK * PAGE, cgroup_get(&self->a, "memory.current"));
 }
 
+/* A populate's helpers are kernel threads, whose own cgroup is the root. */
+TEST_F(cgroup, parts_that_a_populate_finds_stay_on_the_books_of_who_paid)
+{
+	const size_t length = 64 * CHUNK;
+	struct dvsm_region_split split = { .size = sizeof(split) };
+	int fd = region_create(self->dev, length, 0), pipes[2][2];
+	char byte;
+	pid_t pid;
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, pipe(pipes[0]) | pipe(pipes[1]));
+	ASSERT_EQ(0, param_set("promote_seconds", 0));
+	pid = child_start();
+	if (!pid) {
+		char *map = region_map(fd, length, 0);
+		int snapshot;
+
+		if (cgroup_enter(&self->a))
+			_exit(199);
+		for (size_t chunk = 0; chunk < length; chunk += CHUNK)
+			map[chunk] = 1;
+		if (ioctl(fd, DVSM_IOC_REGION_SPLIT, &split) || split.out_nr_split != length / CHUNK)
+			_exit(198);
+		snapshot = snapshot_take_in_parts(fd, PAGE, 0);
+		if (snapshot < 0)
+			_exit(197);
+		for (size_t page = 0; page < length; page += PAGE)
+			map[page] = 1;
+		close(snapshot);
+		if (region_populate_by(fd, 0, 0, 4, NULL))
+			_exit(196);
+		if (write(pipes[0][1], "x", 1) != 1 || read(pipes[1][0], &byte, 1) != 1)
+			_exit(195);
+		_exit(0);
+	}
+	close(pipes[0][1]);
+	close(pipes[1][0]);
+	ASSERT_EQ(1, read(pipes[0][0], &byte, 1));
+	EXPECT_LE(length, pages_charged() * PAGE);
+	EXPECT_LE(length, cgroup_get(&self->a, "memory.current"));
+	ASSERT_EQ(1, write(pipes[1][1], "x", 1));
+	ASSERT_EQ(0, child_wait(pid));
+	ASSERT_EQ(0, param_set("promote_seconds", 10));
+}
+
 TEST_F(cgroup, limit_is_enomem_or_sigbus_and_nobody_is_killed)
 {
 	static const struct { enum how how; int answer; } ways[] = {
