@@ -226,7 +226,10 @@ static int dvsm_promote_join_parts(struct dvsm_region *region, u64 chunk)
 
 	if (!link || !link->content || !link->content->parts)
 		return 0;
-	return dvsm_link_is_alone(link) ? dvsm_share_break_all(link) : -EBUSY;
+	/* Of what has got parts since it was looked at a worker does not know who pays. */
+	if (!dvsm_link_is_alone(link) || (current->flags & PF_KTHREAD))
+		return -EBUSY;
+	return dvsm_share_break_all(link);
 }
 
 /* @fresh has a huge folio. Returns 0; -EBUSY, -ENOMEM. */
@@ -541,6 +544,23 @@ static int dvsm_promote_gather(struct dvsm_region *region, u64 chunk)
 }
 
 /*
+ * Whether all of a chunk's small folios are there, on the node that its huge one should come from:
+ * one that the cpuset of who touched it allows. The worker is in no cpuset.
+ */
+static bool dvsm_promote_is_due(struct dvsm_region *region, u64 chunk,
+				const struct dvsm_chunk_look *look)
+{
+	int wanted;
+
+	if (look->huge || look->nr_pages < DVSM_CHUNK_PAGES)
+		return false;
+	down_read(&region->family->lock);
+	wanted = dvsm_policy_home(region, chunk << DVSM_CHUNK_ORDER, look->nid);
+	up_read(&region->family->lock);
+	return wanted == look->nid;
+}
+
+/*
  * Go on with a region where the worker left off. Returns whether there may be more to
  * do; what is busy or finds no memory is looked at again in the next round.
  */
@@ -569,7 +589,7 @@ static bool dvsm_promote_some(struct dvsm_region *region, struct dvsm_fresh *fre
 		if (ret <= 0)
 			continue;
 		look = dvsm_chunk_look(region, chunk);
-		if (look.huge || look.nr_pages < DVSM_CHUNK_PAGES)
+		if (!dvsm_promote_is_due(region, chunk, &look))
 			continue;
 		ret = dvsm_promote_chunk(region, chunk, look.nid, gfp, fresh);
 		region->promote_left |= ret != 0;

@@ -558,4 +558,49 @@ TEST_F(promote_hog, worker_does_it_when_it_is_on)
 	EXPECT_EQ(-EINVAL, param_set("promote_seconds", 86401));
 }
 
+/* Who touched the memory was in a cpuset, and the worker is in none. */
+TEST_F(promote_hog, worker_leaves_chunks_that_belong_where_their_user_may_not_have_memory)
+{
+	int fd = region_create_on(self->dev, HOG_LENGTH_HERE, 0, DVSM_POLICY_INTERLEAVE, 0);
+	const uint64_t due = HOG_LENGTH_HERE / nr_nodes_with_memory();
+	char *map = region_map(fd, HOG_LENGTH_HERE, 0), node[16], c = 0;
+	unsigned long end = clock_ms() + 60000, left = 0;
+	struct dvsm_region_info info;
+	struct cgroup cgroup;
+	int go[2], done[2];
+	pid_t pid;
+
+	ASSERT_NE(MAP_FAILED, map);
+	NEED_CGROUP(&cgroup, "promote");
+	snprintf(node, sizeof(node), "%d", self->node);
+	ASSERT_EQ(0, cgroup_set(&cgroup, "cpuset.mems", node));
+	ASSERT_EQ(0, pipe(go));
+	ASSERT_EQ(0, pipe(done));
+	pid = child_start();
+	if (!pid) {
+		c = cgroup_enter(&cgroup);
+		stamp(map, HOG_LENGTH_HERE, 3);
+		_exit(write(done[1], &c, 1) != 1 || read(go[0], &c, 1) != 1);
+	}
+	ASSERT_EQ(1, read(done[0], &c, 1));
+	ASSERT_EQ(0, c);
+	hog_release(&self->hog);
+	ASSERT_EQ(0, param_set("promote_seconds", 1));
+	do {
+		sleep_ms(200);
+		ASSERT_EQ(0, region_info(fd, &info));
+	} while (info.out_resident_huge < due / CHUNK * CHUNK && clock_ms() < end);
+	EXPECT_LE(due / CHUNK * CHUNK, info.out_resident_huge);
+	for (size_t at = 0; at < HOG_LENGTH_HERE; at += CHUNK)
+		left += read_at(map + at) || page_node(map + at) != self->node;
+	EXPECT_EQ(0, left);
+	EXPECT_EQ(0, stamps_wrong(map, HOG_LENGTH_HERE, 3));
+	munmap(map, HOG_LENGTH_HERE);
+	EXPECT_EQ(1, write(go[1], "", 1));
+	EXPECT_EQ(0, child_wait(pid));
+	close(fd);
+	EXPECT_TRUE(cgroup_drains_to(&cgroup, MIB, 10));
+	cgroup_remove(&cgroup);
+}
+
 TEST_HARNESS_MAIN
