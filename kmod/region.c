@@ -53,14 +53,16 @@ static void dvsm_family_put(struct dvsm_family *family)
 
 static int dvsm_region_list(struct dvsm_region *region)
 {
-	int ret;
+	/* Who is short of memory keeps nobody else waiting. */
+	int ret = xa_reserve(&dvsm_regions, region->id, GFP_KERNEL);
 
+	if (ret)
+		return ret;
 	mutex_lock(&dvsm_regions_lock);
-	ret = xa_err(xa_store(&dvsm_regions, region->id, region, GFP_KERNEL));
-	if (!ret)
-		dvsm_nr_regions++;
+	xa_store(&dvsm_regions, region->id, region, GFP_KERNEL);
+	dvsm_nr_regions++;
 	mutex_unlock(&dvsm_regions_lock);
-	return ret;
+	return 0;
 }
 
 static void dvsm_region_unlist(struct dvsm_region *region)
