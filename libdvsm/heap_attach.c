@@ -18,7 +18,8 @@ static bool dvsm_header_is_sane(const struct dvsm_heap_header *header, uint64_t 
 
 	if (atomic_load(&header->magic) != DVSM_HEAP_MAGIC ||
 	    header->version != DVSM_HEAP_VERSION || header->size > length ||
-	    header->size < DVSM_HEAP_SIZE_MIN || header->size % DVSM_HEAP_CHUNK_SIZE ||
+	    header->size < DVSM_HEAP_SIZE_MIN || header->size > DVSM_HEAP_SIZE_MAX ||
+	    header->size % DVSM_HEAP_CHUNK_SIZE || !header->base ||
 	    header->base % DVSM_HEAP_CHUNK_SIZE || !header->nr_cpus ||
 	    header->nr_cpus > DVSM_HEAP_CPUS_MAX || !header->nr_lanes ||
 	    header->nr_lanes > DVSM_LANES_MAX || !header->nr_nodes ||

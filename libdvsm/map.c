@@ -51,8 +51,9 @@ static int dvsm_map_options_check(const struct dvsm_region_map_options *options)
 		return -EINVAL;
 	if ((options->flags & DVSM_MAP_F_FIXED) && (options->flags & DVSM_MAP_F_REPLACE))
 		return -EINVAL;
+	/* A mapping at NULL could not be told from a failure. */
 	if (options->flags & (DVSM_MAP_F_FIXED | DVSM_MAP_F_REPLACE))
-		return (uintptr_t)options->address % DVSM_PAGE_SIZE ? -EINVAL : 0;
+		return !options->address || (uintptr_t)options->address % DVSM_PAGE_SIZE ? -EINVAL : 0;
 	return options->address ? -EINVAL : 0;
 }
 

@@ -161,7 +161,7 @@ DVSM_API uint64_t dvsm_region_features(const struct dvsm_region *region);
  * @size: sizeof(struct dvsm_region_map_options)
  * @flags: DVSM_MAP_F_
  * @reserved: 0
- * @address: with FIXED or REPLACE, a multiple of 4096, else NULL. For huge
+ * @address: with FIXED or REPLACE, a multiple of 4096 and not NULL, else NULL. For huge
  *   pages @address and offset must be equal modulo 2 MiB
  */
 struct dvsm_region_map_options {

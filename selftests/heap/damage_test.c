@@ -145,10 +145,16 @@ static void hint_is_behind_the_end(struct dvsm_heap *heap)
 	heap->hints[end / 64 * DVSM_HINTS + 3] |= 1ULL << end % 64;
 }
 
+static void begins_at_nothing(struct dvsm_heap *heap)
+{
+	heap->header->base = 0;
+}
+
 static const struct {
 	const char *name;
 	void (*damage)(struct dvsm_heap *heap);
 } refused[] = {
+	{ "begins_at_nothing", begins_at_nothing },
 	{ "slab_leaves_the_heap", slab_leaves_the_heap },
 	{ "block_has_no_beginning", block_has_no_beginning },
 	{ "chunks_are_not_mapped", chunks_are_not_mapped },
