@@ -125,7 +125,7 @@ struct dvsm_user *dvsm_user_get(kuid_t uid)
 	mutex_lock(&dvsm_users_lock);
 	user = dvsm_user_find_locked(uid);
 	if (!user) {
-		user = kzalloc(sizeof(*user), GFP_KERNEL_ACCOUNT);
+		user = kzalloc(sizeof(*user), DVSM_GFP);
 		if (user) {
 			user->uid = uid;
 			list_add(&user->link, &dvsm_users);

@@ -283,8 +283,10 @@ static int dvsm_share_renew(struct dvsm_link *link)
 {
 	struct dvsm_share *old = link->content;
 	struct dvsm_link *place = xa_load(&old->store->links, old->chunk);
+	struct mem_cgroup *memcg = dvsm_memcg_use(old->store->memcg);
 	struct dvsm_share *share = dvsm_share_create(place);
 
+	set_active_memcg(memcg);
 	if (!share)
 		return -ENOMEM;
 	/* dvsm_share_create() has put itself in the place of @old, and held the inode. */
@@ -349,6 +351,7 @@ static struct dvsm_share *dvsm_share_create_over(struct dvsm_link *writer)
 {
 	struct dvsm_share *under = writer->content, *share;
 	struct dvsm_region *payer = dvsm_share_payer(writer);
+	struct mem_cgroup *old;
 
 	if (writer->lent || payer != writer->region || !writer->region->parent_id)
 		share = dvsm_share_create_hidden(payer, writer->chunk);
@@ -356,7 +359,9 @@ static struct dvsm_share *dvsm_share_create_over(struct dvsm_link *writer)
 		share = dvsm_share_create(writer);
 	if (!share)
 		return NULL;
-	share->parts = bitmap_zalloc(DVSM_CHUNK_PAGES, GFP_KERNEL_ACCOUNT);
+	old = dvsm_memcg_use(share->store->memcg);
+	share->parts = bitmap_zalloc(DVSM_CHUNK_PAGES, DVSM_GFP);
+	set_active_memcg(old);
 	if (!share->parts) {
 		dvsm_share_end_if_unread(share);
 		return NULL;

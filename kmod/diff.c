@@ -15,7 +15,7 @@
 static int dvsm_ranges_grow(struct dvsm_ranges *ranges)
 {
 	unsigned int nr_room = min(ranges->nr_max, max(2 * ranges->nr_room, DVSM_RANGES_BATCH));
-	struct dvsm_range *more = kvcalloc(nr_room, sizeof(*more), GFP_KERNEL_ACCOUNT);
+	struct dvsm_range *more = kvcalloc(nr_room, sizeof(*more), DVSM_GFP);
 
 	if (!more)
 		return -ENOMEM;

@@ -65,6 +65,13 @@
 #include "layout.h"
 #include "share.h"
 
+/*
+ * For what the module keeps besides memory. Where a cgroup has no room for it the answer is
+ * ENOMEM: not the OOM killer, who would take somebody who may only have written to what
+ * another has a snapshot of.
+ */
+#define DVSM_GFP	(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
+
 struct dvsm_hub;
 struct io_uring_cmd;
 struct mem_cgroup;

@@ -377,12 +377,12 @@ static int dvsm_merge_hold(struct dvsm_region *snapshot, u64 chunk)
 
 static int dvsm_merge_plan(struct dvsm_merge *merge, const struct dvsm_merge_chunk *at)
 {
-	struct dvsm_pages *pages = kmemdup(&at->wanted, sizeof(*pages), GFP_KERNEL_ACCOUNT);
+	struct dvsm_pages *pages = kmemdup(&at->wanted, sizeof(*pages), DVSM_GFP);
 	int ret;
 
 	if (!pages)
 		return -ENOMEM;
-	ret = xa_err(xa_store(&merge->copied, at->chunk, pages, GFP_KERNEL_ACCOUNT));
+	ret = xa_err(xa_store(&merge->copied, at->chunk, pages, DVSM_GFP));
 	if (ret)
 		kfree(pages);
 	return ret;

@@ -30,7 +30,7 @@ struct dvsm_place {
 
 static struct dvsm_place *dvsm_place_alloc(u64 first, u64 last, struct dvsm_policy *policy)
 {
-	struct dvsm_place *place = kmalloc(sizeof(*place), GFP_KERNEL_ACCOUNT);
+	struct dvsm_place *place = kmalloc(sizeof(*place), DVSM_GFP);
 
 	if (!place)
 		return NULL;

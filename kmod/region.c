@@ -54,12 +54,12 @@ static void dvsm_family_put(struct dvsm_family *family)
 static int dvsm_region_list(struct dvsm_region *region)
 {
 	/* Who is short of memory keeps nobody else waiting. */
-	int ret = xa_reserve(&dvsm_regions, region->id, GFP_KERNEL);
+	int ret = xa_reserve(&dvsm_regions, region->id, DVSM_GFP);
 
 	if (ret)
 		return ret;
 	mutex_lock(&dvsm_regions_lock);
-	xa_store(&dvsm_regions, region->id, region, GFP_KERNEL);
+	xa_store(&dvsm_regions, region->id, region, DVSM_GFP);
 	dvsm_nr_regions++;
 	mutex_unlock(&dvsm_regions_lock);
 	return 0;
@@ -208,7 +208,7 @@ void dvsm_region_free(struct dvsm_region *region)
 static struct dvsm_region *dvsm_region_alloc(u64 length, u32 flags, struct dvsm_policy *policy, const char *label,
 					     kuid_t uid)
 {
-	struct dvsm_region *region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
+	struct dvsm_region *region = kzalloc(sizeof(*region), DVSM_GFP);
 
 	if (!region)
 		return NULL;
@@ -228,7 +228,7 @@ static struct dvsm_region *dvsm_region_alloc(u64 length, u32 flags, struct dvsm_
 	strscpy(region->label, label, sizeof(region->label));
 	region->id = atomic64_inc_return(&dvsm_last_id);
 	region->user = dvsm_user_get(uid);
-	region->nodes = kvcalloc(nr_node_ids, sizeof(*region->nodes), GFP_KERNEL_ACCOUNT);
+	region->nodes = kvcalloc(nr_node_ids, sizeof(*region->nodes), DVSM_GFP);
 	if (!region->user || !region->nodes) {
 		dvsm_region_free(region);
 		return NULL;

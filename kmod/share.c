@@ -40,7 +40,9 @@
  * and the chunk's mutex held.
  */
 #include <linux/bitmap.h>
+#include <linux/memcontrol.h>
 #include <linux/pagemap.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 
 #include "dvsm.h"
@@ -90,12 +92,12 @@ struct dvsm_link *dvsm_link_make(struct dvsm_region *region, u64 chunk)
 
 	if (link)
 		return link;
-	link = kmem_cache_zalloc(dvsm_link_cache, GFP_KERNEL);
+	link = kmem_cache_zalloc(dvsm_link_cache, DVSM_GFP);
 	if (!link)
 		return NULL;
 	link->region = region;
 	link->chunk = chunk;
-	if (xa_err(xa_store(&region->links, chunk, link, GFP_KERNEL))) {
+	if (xa_err(xa_store(&region->links, chunk, link, DVSM_GFP))) {
 		kmem_cache_free(dvsm_link_cache, link);
 		return NULL;
 	}
@@ -200,7 +202,7 @@ void dvsm_share_end_if_unread(struct dvsm_share *share)
  */
 struct dvsm_share *dvsm_share_create(struct dvsm_link *link)
 {
-	struct dvsm_share *share = kmem_cache_zalloc(dvsm_share_cache, GFP_KERNEL);
+	struct dvsm_share *share = kmem_cache_zalloc(dvsm_share_cache, DVSM_GFP);
 
 	if (!share)
 		return NULL;
@@ -427,7 +429,7 @@ out:
 
 /**
  * dvsm_share_hidden_place - A place for contents in a hidden region.
- * @payer: whose user and cgroup pay
+ * @payer: whose user and cgroup pay, for what says so, too
  * @chunk: the chunk
  *
  * Context: sharing may change.
@@ -435,11 +437,14 @@ out:
  */
 struct dvsm_link *dvsm_share_hidden_place(struct dvsm_region *payer, u64 chunk)
 {
+	struct mem_cgroup *old = set_active_memcg(payer->memcg);
 	struct dvsm_region *store = dvsm_share_hidden_store(payer, chunk);
+	struct dvsm_link *link = NULL;
 
-	if (!store || dvsm_place_lend(store, payer, chunk))
-		return NULL;
-	return dvsm_link_make(store, chunk);
+	if (store && !dvsm_place_lend(store, payer, chunk))
+		link = dvsm_link_make(store, chunk);
+	set_active_memcg(old);
+	return link;
 }
 
 /**
@@ -453,11 +458,14 @@ struct dvsm_link *dvsm_share_hidden_place(struct dvsm_region *payer, u64 chunk)
 struct dvsm_share *dvsm_share_create_hidden(struct dvsm_region *payer, u64 chunk)
 {
 	struct dvsm_link *place = dvsm_share_hidden_place(payer, chunk);
+	struct mem_cgroup *old;
 	struct dvsm_share *share;
 
 	if (!place)
 		return NULL;
+	old = set_active_memcg(payer->memcg);
 	share = dvsm_share_create(place);
+	set_active_memcg(old);
 	if (!share)
 		dvsm_link_prune(place->region, chunk);
 	return share;
