@@ -305,10 +305,11 @@ static int dvsm_share_renew(struct dvsm_link *link)
 
 struct dvsm_payer {
 	const struct dvsm_link *writer;
+	const struct dvsm_share *read;
 	struct dvsm_region *region;
 };
 
-/* Whether a region is younger than the writer's and reads, perhaps below others, what that reads. */
+/* Whether a region is younger than the writer's and reads, perhaps below others, the share. */
 static bool dvsm_payer_is(struct dvsm_region *region, void *arg)
 {
 	struct dvsm_payer *payer = arg;
@@ -320,7 +321,7 @@ static bool dvsm_payer_is(struct dvsm_region *region, void *arg)
 		return false;
 	link = xa_load(&region->links, writer->chunk);
 	for (share = link ? link->content : NULL; share; share = share->under) {
-		if (share == writer->content) {
+		if (share == payer->read) {
 			payer->region = region;
 			return true;
 		}
@@ -329,19 +330,19 @@ static bool dvsm_payer_is(struct dvsm_region *region, void *arg)
 }
 
 /*
- * Whose user and cgroup pay for a part that @writer gets: the creator of a snapshot, not who
- * writes to what it was taken from. Who reads the share can end with the family locked
- * for writing only.
+ * Whose user and cgroup pay for a part that @writer gets over @read: the creator of a
+ * snapshot, not who writes to what it was taken from. Who reads the share can end with the
+ * family locked for writing only.
  */
-static struct dvsm_region *dvsm_share_payer(struct dvsm_link *writer)
+static struct dvsm_region *dvsm_share_payer(struct dvsm_link *writer, struct dvsm_share *read)
 {
-	struct dvsm_payer payer = { .writer = writer, .region = writer->region };
+	struct dvsm_payer payer = { .writer = writer, .read = read, .region = writer->region };
 	struct dvsm_link *link;
 
-	list_for_each_entry(link, &writer->content->members, member)
+	list_for_each_entry(link, &read->members, member)
 		if (link->region->id > writer->region->id)
 			return link->region;
-	if (writer->content->nr_overs)
+	if (read->nr_overs)
 		dvsm_region_for_each(writer->region->id, dvsm_payer_is, &payer);
 	return payer.region;
 }
@@ -350,7 +351,7 @@ static struct dvsm_region *dvsm_share_payer(struct dvsm_link *writer)
 static struct dvsm_share *dvsm_share_create_over(struct dvsm_link *writer)
 {
 	struct dvsm_share *under = writer->content, *share;
-	struct dvsm_region *payer = dvsm_share_payer(writer);
+	struct dvsm_region *payer = dvsm_share_payer(writer, under);
 	struct mem_cgroup *old;
 
 	if (writer->lent || payer != writer->region || !writer->region->parent_id)
@@ -554,14 +555,14 @@ int dvsm_share_fold_later(struct dvsm_link *link)
 }
 
 /*
- * Whether all others who read what @link's region reads come from it: a region is older
- * than its snapshots. They are who may lose what they read; nobody loses it to a snapshot.
+ * Whether all others who read @share come from @link's region: a region is older than its
+ * snapshots. They are who may lose what they read; nobody loses it to a snapshot.
  */
-static bool dvsm_link_is_oldest(const struct dvsm_link *link)
+static bool dvsm_link_is_oldest(const struct dvsm_link *link, const struct dvsm_share *share)
 {
 	const struct dvsm_link *other;
 
-	list_for_each_entry(other, &link->content->members, member)
+	list_for_each_entry(other, &share->members, member)
 		if (other->region->id < link->region->id)
 			return false;
 	return true;
@@ -585,7 +586,7 @@ static int dvsm_share_break_chunk(struct dvsm_link *link, struct folio *held)
 		dvsm_store_unmap_chunk(region, link->chunk);
 	} else {
 		dvsm_share_unmap(share);
-		keep = share->store == region && !share->parts && dvsm_link_is_oldest(link) &&
+		keep = share->store == region && !share->parts && dvsm_link_is_oldest(link, share) &&
 		       !dvsm_store_chunk_is_referenced(region, link->chunk, held);
 	}
 	ret = keep ? dvsm_share_break_keep(link) : dvsm_share_break_copy(link);
@@ -622,6 +623,70 @@ static bool dvsm_share_is_held(struct dvsm_share *share, struct folio *held)
 	return false;
 }
 
+/* Whether dvsm_share_fold() cannot fail: nothing is lost, and nothing has to be allocated. */
+static bool dvsm_share_can_fold(struct dvsm_share *share)
+{
+	pgoff_t start = share->chunk << DVSM_CHUNK_ORDER;
+	unsigned int nth;
+
+	for_each_set_bit(nth, share->parts, DVSM_CHUNK_PAGES) {
+		struct folio *folio = dvsm_share_peek(share->under, start + nth);
+
+		if (IS_ERR_OR_NULL(folio))
+			return false;
+		folio_put(folio);
+		if (dvsm_share_check_page(share, start + nth))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Let the region have what its parts are over, and those who come from it lose that:
+ * dvsm_share_break_keep() without a copy, for a chunk that it had to begin in parts.
+ */
+static bool dvsm_share_try_take(struct dvsm_link *link, struct folio *held, int error)
+{
+	struct dvsm_share *share = link->content, *under = share->under;
+
+	if (under->parts || under->nr_overs != 1 || under->store != link->region ||
+	    !dvsm_link_is_oldest(link, under))
+		return false;
+	dvsm_share_unmap(under);
+	if (dvsm_store_chunk_is_referenced(under->store, under->chunk, held) ||
+	    !dvsm_share_can_fold(share) || dvsm_share_fold(share, NULL, NUMA_NO_NODE))
+		return false;
+	/* What it has now are the parts. */
+	dvsm_share_end_store(under, false);
+	bitmap_free(under->parts);
+	under->parts = NULL;
+	dvsm_share_lose(under, error);
+	dvsm_share_become_own(link);
+	return true;
+}
+
+/*
+ * The region alone reads its share, and cannot have one more part. Where that is for the
+ * sake of others who would have to pay, and of whom nobody is strict, it goes on without
+ * them. Returns as below.
+ */
+static int dvsm_share_go_on(struct dvsm_link *link, struct folio *held, int error)
+{
+	struct dvsm_share *share = link->content;
+	int ret;
+
+	if (share->terms.strict || dvsm_share_payer(link, share->under) == link->region)
+		return error;
+	dvsm_share_unmap(share);
+	/* The parts may have writers, whose writes a copy would miss. */
+	if (dvsm_store_chunk_is_referenced(share->store, share->chunk, held))
+		return error;
+	if (dvsm_share_try_take(link, held, error))
+		return 0;
+	ret = dvsm_share_break_copy(link);
+	return ret ? ret : DVSM_BREAK_COPY;
+}
+
 /*
  * The region alone reads its share: let it write to the page at @index. Returns DVSM_BREAK_
  * if something was copied; 0; or an error.
@@ -649,6 +714,8 @@ static int dvsm_share_break_alone(struct dvsm_link *link, pgoff_t index, struct 
 	if (!share->parts || test_bit(index % DVSM_CHUNK_PAGES, share->parts))
 		return 0;
 	ret = dvsm_share_add_part(link, share, index);
+	if (ret == -ENOMEM || ret == -ENOSPC)
+		return dvsm_share_go_on(link, held, ret);
 	if (ret)
 		return ret;
 	if (share->terms.adaptive)
