@@ -554,20 +554,35 @@ TEST_F(snapshot, the_writers_cgroup_does_not_pay_for_somebody_elses_snapshot)
 	cgroup_remove(&writer);
 }
 
-/* At 4 KiB, where the snapshot has written before: then it reads a share over the region's. */
+/* In parts, where the snapshot has written before: then it reads a share over the region's. */
 TEST_F(snapshot, the_writers_cgroup_does_not_pay_for_parts_either)
 {
-	struct cgroup writer;
-	int s = snapshot_take_in_parts(self->fd, PAGE, 0);
-	char *map = region_map(s, LENGTH, 0);
+	static const uint64_t granularities[] = { PAGE, 65536 };
 
-	ASSERT_LE(0, s);
-	ASSERT_NE(MAP_FAILED, map);
-	for (size_t chunk = 0; chunk < LENGTH; chunk += CHUNK)
-		map[chunk] = 'x';
-	NEED_CGROUP(&writer, "writer");
-	EXPECT_EQ(0, stamp_for_nothing(&writer, self->map));
-	cgroup_remove(&writer);
+	for (int i = 0; i < 2; i++) {
+		struct cgroup writer;
+		int s = snapshot_take_in_parts(self->fd, granularities[i], 0);
+		char *map = region_map(s, LENGTH, 0);
+
+		ASSERT_LE(0, s);
+		ASSERT_NE(MAP_FAILED, map);
+		for (size_t chunk = 0; chunk < LENGTH; chunk += 2 * CHUNK)
+			map[chunk] = 'x';
+		NEED_CGROUP(&writer, "writer");
+		EXPECT_EQ(0, stamp_for_nothing(&writer, self->map))
+			TH_LOG("parts of %lu", granularities[i]);
+		EXPECT_EQ(LENGTH, copied(self->fd));
+		cgroup_remove(&writer);
+		munmap(map, LENGTH);
+		close(s);
+		/* What was copied for it goes back, and the count with the next region. */
+		munmap(self->map, LENGTH);
+		close(self->fd);
+		self->fd = region_create(self->dev, LENGTH, 0);
+		self->map = region_map(self->fd, LENGTH, 0);
+		ASSERT_NE(MAP_FAILED, self->map);
+		stamp(self->map, LENGTH, 1);
+	}
 }
 
 TEST_F(snapshot, diff_tells_chunks_that_diverged_on_either_side)
