@@ -81,9 +81,11 @@ static bool dvsm_debugfs_show_region(struct dvsm_region *region, void *arg)
 		   region->id, from_kuid_munged(current_user_ns(), region->user->uid),
 		   region->length, region->flags, dvsm_region_policy_mode(region),
 		   READ_ONCE(region->inode->i_mapping->nrpages), faults, remote, moved);
-	seq_printf(line->m, "reads=%lu shared=%lu copied=%lu cow=%lu parts=%lu lost=%lu merges=%lu conflicts=%lu label=%s\n",
+	seq_printf(line->m, "reads=%lu shared=%lu copied=%lu cow=%lu cow-nodes=",
 		   line->usage.nr_pages, line->usage.nr_shared,
-		   atomic_long_read(&stats->nr_copied), cow,
+		   atomic_long_read(&stats->nr_copied), cow);
+	dvsm_region_show_cow_faults(line->m, region);
+	seq_printf(line->m, " parts=%lu lost=%lu merges=%lu conflicts=%lu label=%s\n",
 		   atomic_long_read(&stats->nr_faults_parts), atomic_long_read(&stats->nr_lost),
 		   atomic_long_read(&stats->nr_merges), atomic_long_read(&stats->nr_conflicts),
 		   region->label);

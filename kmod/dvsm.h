@@ -485,6 +485,7 @@ int dvsm_region_residency(struct dvsm_region *region, struct dvsm_region_residen
 int dvsm_region_nodes(struct dvsm_region *region, struct dvsm_region_nodes *arg);
 int dvsm_region_extents(struct dvsm_region *region, struct dvsm_region_extents *arg);
 void dvsm_region_usage(struct dvsm_region *region, struct dvsm_usage *usage);
+void dvsm_region_show_cow_faults(struct seq_file *m, struct dvsm_region *region);
 
 /* balance.c */
 u32 dvsm_balance_default(u32 flags);

@@ -269,6 +269,9 @@ static void dvsm_file_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "dvsm-parent:\t%llu\n", info.out_parent_id);
 	seq_printf(m, "dvsm-shared:\t%llu\n", info.out_shared);
 	seq_printf(m, "dvsm-cow-faults:\t%llu\n", info.out_nr_cow_faults);
+	seq_puts(m, "dvsm-cow-faults-nodes:\t");
+	dvsm_region_show_cow_faults(m, region);
+	seq_putc(m, '\n');
 	seq_printf(m, "dvsm-copied:\t%llu\n", info.out_copied);
 	seq_printf(m, "dvsm-faults:\t%llu\n", info.out_nr_faults);
 	seq_printf(m, "dvsm-faults-alloc:\t%llu\n", info.out_nr_faults_alloc);

@@ -5,6 +5,7 @@
  */
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -108,6 +109,22 @@ int dvsm_region_nodes(struct dvsm_region *region, struct dvsm_region_nodes *arg)
 	kvfree(stats);
 	arg->out_nr_nodes = nr_node_ids;
 	return ret;
+}
+
+/**
+ * dvsm_region_show_cow_faults - Writes that had to break a sharing, by the node of the CPU.
+ * @m: where to; gets a number for each node, with commas between them
+ * @region: the region
+ *
+ * Context: any.
+ */
+void dvsm_region_show_cow_faults(struct seq_file *m, struct dvsm_region *region)
+{
+	unsigned int nid;
+
+	for (nid = 0; nid < nr_node_ids; nid++)
+		seq_printf(m, nid ? ",%lu" : "%lu",
+			   atomic_long_read(&region->nodes[nid].nr_cow_faults));
 }
 
 /* Chunks as they are put together from folios that come in order. */

@@ -326,6 +326,85 @@ static int snapshot_with_counts(int dev)
 	return snapshot;
 }
 
+/* By the command, as the files have them; the sum, or all ones. */
+static uint64_t cow_faults_by_node(int fd, char *text, size_t size)
+{
+	struct dvsm_node_stats stats[64];
+	struct dvsm_region_nodes arg = {
+		.size = sizeof(arg),
+		.nodes = (uintptr_t)stats,
+		.nr_nodes = 64,
+		.node_size = sizeof(stats[0]),
+	};
+	uint64_t sum = 0;
+	int node, at = 0;
+
+	if (ioctl(fd, DVSM_IOC_REGION_NODES, &arg))
+		return UINT64_MAX;
+	for (node = 0; node < (int)arg.out_nr_nodes && node < 64; node++) {
+		at += snprintf(text + at, size - at, "%s%llu", node ? "," : "",
+			       (unsigned long long)stats[node].out_nr_cow_faults);
+		sum += stats[node].out_nr_cow_faults;
+	}
+	return sum;
+}
+
+/* So many writes that copy, by a CPU of each node: one more on each. */
+static int write_from_nodes(int fd, int *nr)
+{
+	const uint64_t nodes = nodes_to_work_on();
+	int snapshot = snapshot_take_in_parts(fd, PAGE, 0), node, i, at = 0;
+
+	*nr = 0;
+	for (node = 0; node < 64; node++) {
+		if (!(nodes >> node & 1))
+			continue;
+		if (node_run_on(node))
+			return -ENOENT;
+		for (i = 0; i <= node; i++, at++)
+			if (pwrite(fd, "w", 1, at * PAGE) != 1)
+				return -errno;
+		++*nr;
+	}
+	return snapshot;
+}
+
+TEST_F(info, writes_that_copy_are_told_by_node)
+{
+	int fd = region_create(self->dev, 4 * CHUNK, 0), snapshot, nr, node;
+	char path[64], text[16384], line[512], nodes[256], *at;
+	struct dvsm_node_stats stats[64];
+	struct dvsm_region_info info;
+
+	NEED_NODES(2);
+	ASSERT_EQ(0, region_populate(fd, 0, 0, NULL));
+	ASSERT_EQ(1, pwrite(fd, "o", 1, 0));
+	snapshot = write_from_nodes(fd, &nr);
+	ASSERT_LE(0, snapshot);
+	if (nr < 2)
+		SKIP(return, "fewer than 2 NUMA nodes with CPUs and memory");
+	ASSERT_EQ(0, region_info(fd, &info));
+	ASSERT_EQ(info.out_nr_cow_faults, cow_faults_by_node(fd, nodes, sizeof(nodes)));
+	ASSERT_EQ(0, region_nodes(fd, stats, 64));
+	for (node = 0; node < 64; node++)
+		if (nodes_to_work_on() >> node & 1)
+			EXPECT_EQ(node + 1, stats[node].out_nr_cow_faults);
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	ASSERT_EQ(0, read_text(path, text, sizeof(text)));
+	snprintf(line, sizeof(line), "\ndvsm-cow-faults-nodes:\t%s\n", nodes);
+	EXPECT_NE(NULL, strstr(text, line)) TH_LOG("%s in %s", line, text);
+
+	ASSERT_EQ(0, read_text("/sys/kernel/debug/dvsm/regions", text, sizeof(text)));
+	snprintf(line, sizeof(line), "%llu uid=0 ", (unsigned long long)info.out_id);
+	at = strstr(text, line);
+	ASSERT_NE(NULL, at);
+	at[strcspn(at, "\n")] = '\0';
+	snprintf(line, sizeof(line), " cow=%llu cow-nodes=%s ",
+		 (unsigned long long)info.out_nr_cow_faults, nodes);
+	EXPECT_NE(NULL, strstr(at, line)) TH_LOG("%s lacks %s", at, line);
+}
+
 TEST_F(info, fdinfo_tells_what_the_command_tells)
 {
 	char path[64], text[4096], line[128];
@@ -363,21 +442,22 @@ TEST_F(info, fdinfo_tells_what_the_command_tells)
 TEST_F(info, debugfs_tells_what_the_command_tells_of_sharing)
 {
 	int fd = snapshot_with_counts(self->dev);
-	char text[16384], line[256], *at;
+	char text[16384], line[512], nodes[256], *at;
 	struct dvsm_region_info info;
 
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, region_info(fd, &info));
+	ASSERT_EQ(info.out_nr_cow_faults, cow_faults_by_node(fd, nodes, sizeof(nodes)));
 	ASSERT_EQ(0, read_text("/sys/kernel/debug/dvsm/regions", text, sizeof(text)));
 	snprintf(line, sizeof(line), "\n%llu uid=0 ", (unsigned long long)info.out_id);
 	at = strstr(text, line);
 	ASSERT_NE(NULL, at);
 	snprintf(line, sizeof(line),
-		 " reads=%llu shared=%llu copied=%llu cow=%llu parts=%llu lost=0 merges=1 conflicts=2 label=\n",
+		 " reads=%llu shared=%llu copied=%llu cow=%llu cow-nodes=%s parts=%llu lost=0 merges=1 conflicts=2 label=\n",
 		 (unsigned long long)info.out_resident / PAGE,
 		 (unsigned long long)info.out_shared / PAGE,
 		 (unsigned long long)info.out_copied / PAGE,
-		 (unsigned long long)info.out_nr_cow_faults,
+		 (unsigned long long)info.out_nr_cow_faults, nodes,
 		 (unsigned long long)info.out_nr_faults_parts);
 	at[1 + strcspn(at + 1, "\n") + 1] = '\0';
 	EXPECT_NE(NULL, strstr(at, line)) TH_LOG("%s lacks %s", at, line);

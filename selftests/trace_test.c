@@ -192,6 +192,36 @@ TEST_F(trace, every_write_that_copies_is_told_with_its_page_and_what_was_copied)
 	}
 }
 
+/* As often as the command that tells what each node did says. */
+TEST_F(trace, every_write_that_copies_is_told_with_the_node_of_the_CPU)
+{
+	struct dvsm_node_stats stats[64];
+	int snapshot, node, at = 0;
+
+	NEED_NODES(2);
+	ASSERT_EQ(0, region_populate(self->fd, 0, 0, NULL));
+	ASSERT_EQ(1, pwrite(self->fd, "o", 1, 0));
+	snapshot = snapshot_take_in_parts(self->fd, PAGE, 0);
+	ASSERT_LE(0, snapshot);
+	for (node = 0; node < 64; node++) {
+		if (!(nodes_to_work_on() >> node & 1))
+			continue;
+		ASSERT_EQ(0, node_run_on(node));
+		for (int i = 0; i <= node; i++, at++)
+			ASSERT_EQ(1, pwrite(self->fd, "w", 1, at * PAGE));
+	}
+	ASSERT_EQ(0, region_nodes(self->fd, stats, 64));
+	for (node = 0; node < 64; node++) {
+		if (!(node_mask() >> node & 1))
+			continue;
+		EXPECT_EQ((int)stats[node].out_nr_cow_faults,
+			  nr_traced("dvsm_share_break: region=%llu chunk=0 page=* node=%d part-copied",
+				    self->id, node));
+		if (nodes_to_work_on() >> node & 1)
+			EXPECT_EQ(node + 1, stats[node].out_nr_cow_faults);
+	}
+}
+
 TEST_F(trace, merge_is_told_with_its_conflicts)
 {
 	struct dvsm_snapshot_merge merge;
