@@ -199,14 +199,30 @@ FAIL_OPERATION run_discard(int dev)
 	return ret;
 }
 
-/* A full region and a snapshot of it. */
-static int take_in_parts(int dev, uint64_t granularity, uint32_t flags, int *snapshot)
+/*
+ * Pages of a region or snapshot that are looked at: what the snapshot was taken with is at
+ * their start, and stays; what is written later is WRITTEN bytes behind that.
+ */
+#define BYTES_WRONG	(-EILSEQ)	/* no operation may answer that */
+#define WRITTEN		64
+static const size_t watched[] = {
+	0, PAGE, 65536, CHUNK - PAGE, CHUNK, CHUNK + PAGE, CHUNK + 3 * PAGE, LENGTH - PAGE,
+};
+static const char old_bytes[ARRAY_SIZE(watched)] = "abcdefgh";
+
+/* A full region and a snapshot of it. Where huge folios are required a copy has nothing to fall back on. */
+static int take_of(int dev, uint32_t region_flags, uint64_t granularity, uint32_t flags,
+		   int *snapshot)
 {
-	int fd = region_create(dev, LENGTH, 0), ret;
+	int fd = region_create(dev, LENGTH, region_flags), ret;
+
+	size_t i;
 
 	if (fd < 0)
 		return fd;
-	ret = pwrite(fd, "a", 1, 0) == 1 && pwrite(fd, "b", 1, CHUNK) == 1 ? 0 : -errno;
+	for (i = 0, ret = 0; i < ARRAY_SIZE(watched) && !ret; i++)
+		if (pwrite(fd, &old_bytes[i], 1, watched[i]) != 1)
+			ret = -errno;
 	if (!ret)
 		ret = *snapshot = snapshot_take_in_parts(fd, granularity, flags);
 	if (ret >= 0)
@@ -215,27 +231,146 @@ static int take_in_parts(int dev, uint64_t granularity, uint32_t flags, int *sna
 	return ret;
 }
 
+static int take_in_parts(int dev, uint64_t granularity, uint32_t flags, int *snapshot)
+{
+	return take_of(dev, 0, granularity, flags, snapshot);
+}
+
 static int take(int dev, int *snapshot)
 {
 	return take_in_parts(dev, 0, 0, snapshot);
 }
 
-/* Reads both, writes both, closes in a bad order. */
-FAIL_OPERATION run_snapshot(int dev)
+/* A region or snapshot, and what has to be at WRITTEN bytes behind those that are watched. */
+struct side {
+	int fd;
+	char bytes[ARRAY_SIZE(watched)];
+};
+
+static struct side side_of(int fd)
 {
-	int snapshot, fd = take(dev, &snapshot), ret = 0;
+	return (struct side) { .fd = fd };
+}
+
+static void side_expect(struct side *side, size_t at, char byte)
+{
+	size_t i;
+
+	for (i = 0; watched[i] != at; i++)
+		;
+	side->bytes[i] = byte;
+}
+
+static int side_write(struct side *side, size_t at, char byte)
+{
+	if (pwrite(side->fd, &byte, 1, at + WRITTEN) != 1)
+		return -errno;
+	side_expect(side, at, byte);
+	return 0;
+}
+
+/* By a mapping: writes to the first chunk, reads from the other. */
+static int side_touch(struct side *side)
+{
+	char *map = region_map(side->fd, LENGTH, 0);
+	int ret = -EFAULT;
+
+	if (map == MAP_FAILED)
+		return -errno;
+	if (!write_at(map + WRITTEN, 't')) {
+		side_expect(side, 0, 't');
+		ret = read_at(map + CHUNK) ? -EFAULT : 0;
+	}
+	munmap(map, LENGTH);
+	return ret;
+}
+
+/* One allocation fails: the second try does not. */
+static ssize_t read_byte(int fd, size_t at, char *byte)
+{
+	ssize_t done = pread(fd, byte, 1, at);
+
+	return done == 1 || errno == EIO ? done : pread(fd, byte, 1, at);
+}
+
+static bool has_lost(int fd)
+{
+	struct dvsm_region_info info;
+
+	return (!region_info(fd, &info) || !region_info(fd, &info)) && info.out_nr_lost;
+}
+
+/* Whatever failed before, each byte is what was last written there, or told to be lost. */
+static int side_check(const struct side *side, bool may_lose)
+{
+	size_t i;
 	char byte;
+
+	for (i = 0; i < ARRAY_SIZE(watched); i++) {
+		if (read_byte(side->fd, watched[i], &byte) == 1) {
+			if (byte != old_bytes[i] ||
+			    read_byte(side->fd, watched[i] + WRITTEN, &byte) != 1 ||
+			    byte != side->bytes[i])
+				return BYTES_WRONG;
+		} else if (errno != EIO || !may_lose || !has_lost(side->fd)) {
+			return BYTES_WRONG;
+		}
+	}
+	return 0;
+}
+
+/* Both, of which the snapshot may have been lost. Their bytes count for more than @ret. */
+static int sides_end(const struct side *live, const struct side *snapshot, bool may_lose, int ret)
+{
+	if (side_check(live, false) || side_check(snapshot, may_lose))
+		ret = BYTES_WRONG;
+	/* A bad order. */
+	close(live->fd);
+	close(snapshot->fd);
+	return ret;
+}
+
+/* The first error of several. */
+static int first_of(int ret, int next)
+{
+	return ret ? ret : next;
+}
+
+/* Each side writes and reads, by calls and by mappings, whatever the other could not do. */
+static int write_both(int dev, uint32_t region_flags, uint64_t granularity, uint32_t flags)
+{
+	int snapshot = -1, fd = take_of(dev, region_flags, granularity, flags, &snapshot), ret;
+	struct side live = side_of(fd), copy = side_of(snapshot);
 
 	if (fd < 0)
 		return fd;
-	if (pwrite(fd, "x", 1, 0) != 1 || pread(snapshot, &byte, 1, 0) != 1 ||
-	    pwrite(snapshot, "y", 1, CHUNK) != 1)
-		ret = -errno;
-	if (!ret)
-		ret = touch(snapshot);
-	close(fd);
-	close(snapshot);
-	return ret;
+	ret = side_write(&live, 0, 'x');
+	ret = first_of(ret, side_write(&live, PAGE, 'x'));
+	ret = first_of(ret, side_write(&copy, CHUNK, 'y'));
+	ret = first_of(ret, side_write(&copy, CHUNK + 3 * PAGE, 'y'));
+	ret = first_of(ret, side_touch(&copy));
+	ret = first_of(ret, side_touch(&live));
+	return sides_end(&live, &copy, !(flags & DVSM_SNAPSHOT_F_STRICT), ret);
+}
+
+FAIL_OPERATION run_snapshot(int dev)
+{
+	return write_both(dev, 0, 0, 0);
+}
+
+FAIL_OPERATION run_snapshot_huge(int dev)
+{
+	return write_both(dev, DVSM_REGION_F_HUGE_REQUIRED, 0, 0);
+}
+
+FAIL_OPERATION run_strict(int dev)
+{
+	return write_both(dev, DVSM_REGION_F_HUGE_REQUIRED, 0, DVSM_SNAPSHOT_F_STRICT);
+}
+
+FAIL_OPERATION run_strict_parts(int dev)
+{
+	return write_both(dev, 0, PAGE, DVSM_SNAPSHOT_F_STRICT);
 }
 
 FAIL_OPERATION run_restore(int dev)
@@ -327,40 +462,28 @@ FAIL_OPERATION run_member(int dev)
 	return ret;
 }
 
-/* Each side of a snapshot that shares by 4 KiB writes and reads, by calls and by mappings. */
 FAIL_OPERATION run_parts(int dev)
 {
-	int snapshot, fd = take_in_parts(dev, 4096, 0, &snapshot), ret = 0;
-	char byte;
-
-	if (fd < 0)
-		return fd;
-	if (pwrite(fd, "x", 1, PAGE) != 1 || pread(snapshot, &byte, 1, PAGE) != 1 ||
-	    pwrite(snapshot, "y", 1, CHUNK + 3 * PAGE) != 1)
-		ret = -errno;
-	if (!ret)
-		ret = touch(snapshot);
-	if (!ret)
-		ret = touch(fd);
-	close(fd);
-	close(snapshot);
-	return ret;
+	return write_both(dev, 0, PAGE, 0);
 }
 
 /* So many parts of a chunk are written that it is copied as a whole. */
 FAIL_OPERATION run_adaptive(int dev)
 {
-	int snapshot, fd = take_in_parts(dev, 65536, DVSM_SNAPSHOT_F_ADAPTIVE, &snapshot), ret = 0;
+	int snapshot = -1, fd = take_in_parts(dev, 65536, DVSM_SNAPSHOT_F_ADAPTIVE, &snapshot), ret = 0;
+	struct side live = side_of(fd), copy = side_of(snapshot);
 	size_t at;
 
 	if (fd < 0)
 		return fd;
-	for (at = 0; at < CHUNK && !ret; at += 65536)
-		if (pwrite(fd, "x", 1, at) != 1)
-			ret = -errno;
-	close(fd);
-	close(snapshot);
-	return ret;
+	for (at = 0; at < CHUNK; at += 65536) {
+		if (at <= 65536)
+			ret = first_of(ret, side_write(&live, at, 'x'));
+		else if (pwrite(fd, "x", 1, at + WRITTEN) != 1)
+			ret = first_of(ret, -errno);
+	}
+	ret = first_of(ret, side_write(&copy, CHUNK + PAGE, 'y'));
+	return sides_end(&live, &copy, true, ret);
 }
 
 FAIL_OPERATION run_restore_parts(int dev)
@@ -377,18 +500,81 @@ FAIL_OPERATION run_restore_parts(int dev)
 	return ret;
 }
 
+/* All of it or nothing. Where the answer did not get here nobody knows. */
 FAIL_OPERATION run_merge_parts(int dev)
 {
-	int snapshot, fd = take_in_parts(dev, 4096, 0, &snapshot), ret;
+	int snapshot = -1, fd = take_in_parts(dev, PAGE, 0, &snapshot), ret, merged;
+	struct side live = side_of(fd), copy = side_of(snapshot);
 	struct dvsm_snapshot_merge merge;
+	char byte;
 
 	if (fd < 0)
 		return fd;
-	ret = pwrite(fd, "x", 1, PAGE) == 1 && pwrite(snapshot, "y", 1, 2 * PAGE) == 1 ? 0 : -errno;
-	if (!ret)
-		ret = snapshot_merge(fd, snapshot, DVSM_MERGE_F_SNAPSHOT_WINS, &merge);
-	if (!ret)
-		ret = touch(fd);
+	ret = side_write(&live, 0, 'x');
+	ret = first_of(ret, side_write(&copy, PAGE, 'y'));
+	ret = first_of(ret, side_write(&copy, CHUNK + 3 * PAGE, 'y'));
+	if (!ret) {
+		merged = snapshot_merge(fd, snapshot, DVSM_MERGE_F_SNAPSHOT_WINS, &merge);
+		if (!merged || (merged == -EFAULT && read_byte(fd, PAGE + WRITTEN, &byte) == 1 && byte)) {
+			side_expect(&live, PAGE, 'y');
+			side_expect(&live, CHUNK + 3 * PAGE, 'y');
+		}
+		ret = merged;
+	}
+	ret = first_of(ret, side_touch(&live));
+	return sides_end(&live, &copy, true, ret);
+}
+
+/* A chunk after an advance that may have failed: as it was, or as it is in the region. */
+static bool is_one_of(int fd, size_t chunk, const char *pages, unsigned int nr, int ret)
+{
+	bool is_old = ret, is_new = true;
+	unsigned int i;
+	char byte;
+
+	for (i = 0; i < nr; i++) {
+		if (read_byte(fd, chunk + 2 * i * PAGE, &byte) != 1)
+			return errno == EIO && has_lost(fd);
+		is_old &= byte == (i ? 0 : pages[0]);
+		is_new &= byte == 'x';
+	}
+	return is_old || is_new;
+}
+
+static int advance_again(int fd, int snapshot, struct dvsm_range *ranges, uint32_t nr)
+{
+	int ret = snapshot_advance(fd, snapshot, ranges, nr);
+
+	return ret < 0 ? snapshot_advance(fd, snapshot, ranges, nr) : ret;
+}
+
+/* What was written since last asked: every second page of a chunk, and of the next. */
+FAIL_OPERATION run_advance(int dev)
+{
+	enum { NR = 8, ROOM = 256 };
+	static struct dvsm_range ranges[ROOM];
+	int snapshot, fd = take_in_parts(dev, PAGE, 0, &snapshot), ret = 0;
+	unsigned int i;
+
+	if (fd < 0)
+		return fd;
+	for (i = 0; i < 2 * NR && !ret; i++)
+		if (pwrite(fd, "x", 1, i / NR * CHUNK + 2 * (i % NR) * PAGE) != 1)
+			ret = -errno;
+	if (!ret) {
+		ret = snapshot_advance(fd, snapshot, ranges, ROOM);
+		/* Fewer were told where an allocation failed after some. */
+		ret = ret < 0 ? ret : ret == 2 * NR ? 0 : -ENOMEM;
+		/* It can go on, has then told all, and the snapshot holds it. */
+		if (!is_one_of(snapshot, 0, "a", NR, ret) ||
+		    !is_one_of(snapshot, CHUNK, "e", NR, ret) ||
+		    advance_again(fd, snapshot, ranges, ROOM) < 0 ||
+		    !is_one_of(snapshot, 0, "a", NR, 0) ||
+		    !is_one_of(snapshot, CHUNK, "e", NR, 0) ||
+		    !is_one_of(fd, 0, "a", NR, 0) || !is_one_of(fd, CHUNK, "e", NR, 0) ||
+		    advance_again(fd, snapshot, ranges, ROOM))
+			ret = BYTES_WRONG;
+	}
 	close(fd);
 	close(snapshot);
 	return ret;
@@ -563,6 +749,38 @@ FAIL_OPERATION run_place(int dev)
 		ret = region_place_query(fd, 0, &nodes, NULL, NULL, NULL);
 	if (ret >= 0)
 		ret = touch(fd);
+	close(fd);
+	return ret;
+}
+
+/* Weights of nodes, which are looked up and kept: at creation, for a range, and told. */
+FAIL_OPERATION run_weighted(int dev)
+{
+	const uint8_t weights[64] = { [0 ... 63] = 2 };
+	static uint64_t nodes;		/* looked up by the first run, in which nothing fails */
+	struct dvsm_region_create create = {
+		.size = sizeof(create),
+		.length = LENGTH,
+		.policy = DVSM_POLICY_WEIGHTED_INTERLEAVE,
+		.nr_nodes = 64,
+		.nodes = (uintptr_t)&nodes,
+		.weights = (uintptr_t)weights,
+	};
+	uint8_t told_weights[64];
+	uint64_t told = 0;
+	int fd, ret;
+
+	if (!nodes)
+		nodes = node_mask();
+	fd = ioctl(dev, DVSM_IOC_REGION_CREATE, &create);
+	if (fd < 0)
+		return -errno;
+	ret = region_place(fd, 0, CHUNK, DVSM_POLICY_WEIGHTED_INTERLEAVE, nodes, weights);
+	if (!ret)
+		ret = region_place_query(fd, 0, &told, told_weights, NULL, NULL);
+	if (ret >= 0)
+		ret = told == nodes && told_weights[__builtin_ctzll(nodes)] == 2 ? touch(fd)
+										 : BYTES_WRONG;
 	close(fd);
 	return ret;
 }

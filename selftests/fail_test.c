@@ -49,6 +49,7 @@ OPERATION(splice, .also = -ENFILE);	/* pipe() */
 OPERATION(tell);
 OPERATION(discard);
 OPERATION(place);
+OPERATION(weighted);
 OPERATION(move);
 OPERATION(migrate);
 OPERATION(resize);
@@ -62,6 +63,9 @@ OPERATION(name);
 OPERATION(member);
 /* A snapshot for which nothing could be copied is lost. */
 OPERATION(snapshot, .also = -EIO);
+OPERATION(snapshot_huge, .also = -EIO);
+OPERATION(strict);
+OPERATION(strict_parts);
 OPERATION(snapshot_registrable);
 OPERATION(generations, .also = -EIO);
 OPERATION(restore, .also = -EIO);
@@ -72,6 +76,7 @@ OPERATION(parts, .also = -EIO);
 OPERATION(adaptive, .also = -EIO);
 OPERATION(restore_parts, .also = -EIO);
 OPERATION(merge_parts, .also = -EIO);
+OPERATION(advance, .also = -EIO);
 
 FIXTURE_SETUP(fail)
 {
