@@ -359,6 +359,64 @@ TEST_F(device, diff_of_more_ranges_than_a_batch)
 	dvsm_region_destroy(region);
 }
 
+/* Told once, then not again, then what is newly written; the snapshot holds what was told. */
+TEST_F(device, advance_tells_what_was_written_since_last_asked)
+{
+	enum { ROOM = 256 };
+	struct dvsm_region *snapshot = dvsm_snapshot_take(self->region, NULL);
+	struct dvsm_range *ranges = calloc(ROOM, sizeof(*ranges));
+	uint64_t next = 7;
+	char *map;
+
+	ASSERT_NE(NULL, snapshot);
+	ASSERT_NE(NULL, ranges);
+	map = map_all(snapshot);
+	ASSERT_NE(NULL, map);
+	EXPECT_EQ(0, dvsm_snapshot_advance(self->region, snapshot, 0, 0, ranges, ROOM, &next));
+	EXPECT_EQ(LENGTH, next);
+	self->map[CHUNK] = self->map[3 * CHUNK] = 'x';
+	EXPECT_NE('x', map[CHUNK]);
+	ASSERT_EQ(2, dvsm_snapshot_advance(self->region, snapshot, 0, 0, ranges, ROOM, &next));
+	EXPECT_EQ(LENGTH, next);
+	EXPECT_EQ(CHUNK, ranges[0].offset);
+	EXPECT_EQ(CHUNK, ranges[0].length);
+	EXPECT_EQ(3 * CHUNK, ranges[1].offset);
+	EXPECT_EQ(CHUNK, ranges[1].length);
+	EXPECT_EQ(0, memcmp(map, self->map, LENGTH));
+	EXPECT_EQ(0, dvsm_snapshot_advance(self->region, snapshot, 0, 0, ranges, ROOM, NULL));
+	EXPECT_EQ(0, dvsm_region_diff(self->region, snapshot, 0, 0, ranges, ROOM, NULL));
+
+	/* One of those, and one that is new: the snapshot stays as it was until it is asked. */
+	self->map[3 * CHUNK] = self->map[4 * CHUNK] = 'z';
+	EXPECT_EQ('x', map[3 * CHUNK]);
+	EXPECT_NE('z', map[4 * CHUNK]);
+	ASSERT_EQ(1, dvsm_snapshot_advance(self->region, snapshot, 0, 0, ranges, ROOM, &next));
+	EXPECT_EQ(3 * CHUNK, ranges[0].offset);
+	EXPECT_EQ(2 * CHUNK, ranges[0].length);
+	EXPECT_EQ(0, memcmp(map, self->map, LENGTH));
+
+	/* Of a part alone what was written there. */
+	self->map[0] = self->map[5 * CHUNK] = 'q';
+	ASSERT_EQ(1, dvsm_snapshot_advance(self->region, snapshot, 0, CHUNK, ranges, ROOM, &next));
+	EXPECT_EQ(CHUNK, next);
+	EXPECT_EQ(0, ranges[0].offset);
+	EXPECT_EQ('q', map[0]);
+	EXPECT_NE('q', map[5 * CHUNK]);
+	ASSERT_EQ(1, dvsm_snapshot_advance(self->region, snapshot, 0, 0, ranges, ROOM, &next));
+	EXPECT_EQ(LENGTH, next);
+	EXPECT_EQ(5 * CHUNK, ranges[0].offset);
+	EXPECT_EQ(0, memcmp(map, self->map, LENGTH));
+
+	self->map[0] = 'r';
+	EXPECT_FAILS(EINVAL, dvsm_snapshot_advance(self->region, snapshot, 0, 0, ranges, ROOM - 1,
+						   &next));
+	EXPECT_FAILS(EINVAL, dvsm_snapshot_advance(snapshot, self->region, 0, 0, ranges, ROOM,
+						   &next));
+	EXPECT_EQ('q', map[0]);
+	end(snapshot, map);
+	free(ranges);
+}
+
 TEST_F(device, unshare_says_what_was_shared)
 {
 	struct dvsm_region *snapshot = dvsm_snapshot_take(self->region, NULL);
@@ -531,6 +589,27 @@ TEST_F(device, remap_brings_2_MiB_mappings_back)
 	ASSERT_EQ(0, dvsm_region_remap(self->region, self->map, 0));
 	EXPECT_TRUE(is_filled(self->map, 0, LENGTH, 1));
 	EXPECT_EQ(LENGTH, smaps_huge(self->map, LENGTH));
+}
+
+/* What writes beside a snapshot in parts cost in 2 MiB mappings comes back when it is gone. */
+TEST_F(device, remap_after_a_snapshot_in_parts_brings_2_MiB_mappings_back)
+{
+	struct dvsm_region *snapshot = dvsm_snapshot_take(self->region, TAKE(.granularity = PAGE));
+
+	ASSERT_NE(NULL, snapshot);
+	EXPECT_TRUE(is_filled(self->map, 0, LENGTH, 1));
+	EXPECT_EQ(LENGTH, smaps_sum(self->map, LENGTH, "FilePmdMapped"));
+	for (uint64_t at = 0; at < LENGTH; at += CHUNK)
+		fill(self->map + at + 3 * PAGE, PAGE, 9);
+	EXPECT_EQ(0, smaps_sum(self->map, LENGTH, "FilePmdMapped"));
+	dvsm_region_destroy(snapshot);
+	ASSERT_EQ(0, dvsm_region_remap(self->region, self->map, 0));
+	for (uint64_t at = 0; at < LENGTH; at += CHUNK) {
+		EXPECT_TRUE(is_filled(self->map + at + 3 * PAGE, 0, PAGE, 9));
+		EXPECT_TRUE(is_filled(self->map, at, 3 * PAGE, 1));
+		EXPECT_TRUE(is_filled(self->map, at + 4 * PAGE, CHUNK - 4 * PAGE, 1));
+	}
+	EXPECT_EQ(LENGTH, smaps_sum(self->map, LENGTH, "FilePmdMapped"));
 }
 
 TEST_F(device, implicit_region_can_be_viewed_and_mapped_anew)
