@@ -374,6 +374,36 @@ TEST_F(snapshot, vmsplice_out_of_a_snapshot_is_not_changed_by_the_live_side)
 	EXPECT_EQ(0, stamps_wrong(self->map, LENGTH, 2));
 }
 
+/* What dma.rst says of pins for reading: a page in a pipe is one. */
+TEST_F(snapshot, reader_of_the_live_side_keeps_what_was_shared_when_he_came)
+{
+	char seen[3][PAGE];
+	int pipes[3][2], s = -1;
+
+	for (int i = 0; i < 3; i++) {
+		struct iovec page = { .iov_base = self->map + i * CHUNK, .iov_len = PAGE };
+
+		ASSERT_EQ(0, pipe(pipes[i]));
+		/* The first comes before the snapshot. */
+		if (i == 1) {
+			s = snapshot_take(self->fd);
+			ASSERT_LE(0, s);
+		}
+		ASSERT_EQ((ssize_t)PAGE, vmsplice(pipes[i][1], &page, 1, 0));
+	}
+	self->map[32] = self->map[CHUNK + 32] = 'n';
+	close(s);
+	self->map[2 * CHUNK + 32] = 'n';
+	for (int i = 0; i < 3; i++) {
+		ASSERT_EQ((ssize_t)PAGE, read(pipes[i][0], seen[i], PAGE));
+		EXPECT_EQ('n', self->map[i * CHUNK + 32]);
+	}
+	EXPECT_EQ('n', seen[0][32]);
+	EXPECT_EQ(0, seen[1][32]);
+	EXPECT_EQ(0, seen[2][32]);
+	EXPECT_EQ(0, stamps_wrong(self->map, LENGTH, 1));
+}
+
 TEST_F(snapshot, splice_out_of_a_snapshot_is_not_changed_by_the_live_side)
 {
 	int s = snapshot_take(self->fd), pipes[2];
