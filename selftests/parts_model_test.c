@@ -25,8 +25,8 @@ struct member {
 };
 
 static struct member members[NR_MEMBERS];
-static struct dvsm_range ranges[NR_RANGES];
-static uint64_t last, last_id;
+static struct dvsm_range *ranges;	/* that both processes write to */
+static uint64_t last;
 static unsigned long nr_merged, nr_fine;	/* merges; those where both had written a chunk */
 
 /* Two words of a page, at its ends. */
@@ -39,6 +39,8 @@ static void check_page(struct member *m, size_t page)
 {
 	uint64_t words[2];
 
+	if (worker_knows(m->id) && !draw(32))
+		check(worker_read(word(m->map, page, draw(2))) == m->now[page], "word by another process");
 	check(*word(m->map, page, false) == m->now[page], "first word of a page");
 	check(*word(m->map, page, true) == m->now[page], "last word of a page");
 	if (draw(4))
@@ -90,6 +92,13 @@ static void do_write(struct member *m)
 			_exit(0);
 		}
 		waitpid(pid, NULL, 0);
+		return;
+	}
+	if (worker_knows(m->id) && !draw(4)) {
+		action = "write by the other process";
+		m->now[page] = ++last;
+		worker_write(word(m->map, page, false), last);
+		worker_write(word(m->map, page, true), last);
 		return;
 	}
 	if (!draw(6)) {
@@ -148,7 +157,7 @@ static void do_take(struct member *m)
 		return;
 	if (arg.granularity && !draw(3))
 		arg.flags = DVSM_SNAPSHOT_F_ADAPTIVE;
-	s->fd = ioctl(m->fd, DVSM_IOC_SNAPSHOT_TAKE, &arg);
+	s->fd = command_by(worker_knows(m->id), m->fd, DVSM_IOC_SNAPSHOT_TAKE, &arg);
 	check(s->fd >= 0, "take");
 	s->parent = m->id;
 	s->id = ++last_id;
@@ -173,7 +182,8 @@ static void do_restore(struct member *s)
 	action = "restore";
 	if (!m)
 		return;
-	check(ioctl(m->fd, DVSM_IOC_SNAPSHOT_RESTORE, &arg) == 0, "restore");
+	check(!command_by(worker_knows(m->id) && worker_knows(s->id), m->fd,
+			  DVSM_IOC_SNAPSHOT_RESTORE, &arg), "restore");
 	memcpy(m->now, s->now, sizeof(s->now));
 	memcpy(s->base, s->now, sizeof(s->now));
 }
@@ -211,7 +221,8 @@ static void do_merge(struct member *s)
 	action = "merge";
 	if (!m)
 		return;
-	ret = ioctl(m->fd, DVSM_IOC_SNAPSHOT_MERGE, &arg);
+	ret = command_by(worker_knows(m->id) && worker_knows(s->id), m->fd,
+			 DVSM_IOC_SNAPSHOT_MERGE, &arg);
 	check(ret == 0 || errno == EAGAIN, "merge");
 	check(!ret == !arg.out_nr_conflicts, "merge with conflicts is refused");
 	for (size_t page = 0; page < NR_PAGES; page++)
@@ -249,7 +260,8 @@ static void do_diff(struct member *a)
 		arg.nr_ranges += CHUNK_PAGES / 2;
 	}
 	do {
-		check(ioctl(a->fd, DVSM_IOC_REGION_DIFF, &arg) == 0, "diff");
+		check(!command_by(worker_knows(a->id) && worker_knows(b->id), a->fd,
+				  DVSM_IOC_REGION_DIFF, &arg), "diff");
 		check(arg.out_next > arg.offset, "diff goes on");
 		for (size_t page = arg.offset / PAGE; page < arg.out_next / PAGE; page++)
 			seen[page] = is_in(arg.out_nr_ranges, page);
@@ -278,7 +290,7 @@ static void do_discard(struct member *m)
 		nr = NR_PAGES - first;
 	arg.offset = first * PAGE;
 	arg.length = nr * PAGE;
-	check(ioctl(m->fd, DVSM_IOC_REGION_DISCARD, &arg) == 0, "discard");
+	check(!command_by(worker_knows(m->id), m->fd, DVSM_IOC_REGION_DISCARD, &arg), "discard");
 	memset(&m->now[first], 0, nr * sizeof(m->now[0]));
 }
 
@@ -287,12 +299,14 @@ static void do_unshare(struct member *m)
 	struct dvsm_region_unshare arg = { .size = sizeof(arg) };
 
 	action = "unshare";
-	check(ioctl(m->fd, DVSM_IOC_REGION_UNSHARE, &arg) == 0, "unshare");
+	check(!command_by(worker_knows(m->id), m->fd, DVSM_IOC_REGION_UNSHARE, &arg), "unshare");
 }
 
 static void do_remap(struct member *m)
 {
 	action = "remap";
+	/* It would keep the old one. */
+	worker_end();
 	munmap(m->map, LENGTH);
 	member_map(m);
 }
@@ -303,8 +317,17 @@ static void do_close(struct member *m)
 	if (nr_open() == 1)
 		return;
 	check_all(m);
-	munmap(m->map, LENGTH);
-	close(m->fd);
+	if (worker_knows(m->id) && draw(2)) {
+		/* It is the last to have it. */
+		munmap(m->map, LENGTH);
+		close(m->fd);
+		worker_close(m->fd, m->map, NULL, LENGTH);
+	} else {
+		if (worker_knows(m->id))
+			worker_close(m->fd, m->map, NULL, LENGTH);
+		munmap(m->map, LENGTH);
+		close(m->fd);
+	}
 	m->fd = -1;
 }
 
@@ -354,6 +377,7 @@ static void history(int dev, bool written)
 {
 	for (int i = 0; i < NR_MEMBERS; i++)
 		members[i].fd = -1;
+	ranges = share_anonymous(NR_RANGES * sizeof(*ranges));
 	members[0].fd = region_create(dev, LENGTH, 0);
 	check(members[0].fd >= 0, "create");
 	members[0].id = ++last_id;

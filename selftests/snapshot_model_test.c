@@ -39,8 +39,8 @@ struct member {
 };
 
 static struct member members[NR_MEMBERS];
+static struct dvsm_range *ranges;	/* that both processes write to */
 static __u64 last_contents;
-static __u64 last_id;
 
 static size_t chunk_of(size_t page)
 {
@@ -57,14 +57,21 @@ static void member_map(struct member *m)
 
 static void member_end(struct member *m)
 {
+	bool known = worker_knows(m->id);
 	int order = draw(2);
 
+	if (known && draw(2)) {
+		worker_close(m->fd, m->map[0], m->map[1], LENGTH);
+		known = false;
+	}
 	if (order)
 		close(m->fd);
 	munmap(m->map[0], LENGTH);
 	munmap(m->map[1], LENGTH);
 	if (!order)
 		close(m->fd);
+	if (known)
+		worker_close(m->fd, m->map[0], m->map[1], LENGTH);
 	m->fd = -1;
 }
 
@@ -73,7 +80,11 @@ static void member_check_word(struct member *m, size_t page, int word)
 	size_t offset = page * PAGE + word_at[word];
 	__u64 seen = 0;
 
-	if (draw(4)) {
+	if (worker_knows(m->id) && !draw(256)) {
+		seen = worker_read((void *)(m->map[draw(2)] + offset));
+		if (seen == m->words[page][word])
+			return;
+	} else if (draw(4)) {
 		seen = *(volatile __u64 *)(m->map[draw(2)] + offset);
 		if (seen == m->words[page][word])
 			return;
@@ -142,6 +153,12 @@ static void do_write(struct member *m)
 		case 1:
 			write_by_child(m, offset, value);
 			break;
+		case 2 ... 3:
+			if (worker_knows(m->id)) {
+				worker_write((void *)(m->map[draw(2)] + offset), value);
+				break;
+			}
+			/* fall through */
 		default:
 			*(volatile __u64 *)(m->map[draw(2)] + offset) = value;
 		}
@@ -152,6 +169,7 @@ static void do_write(struct member *m)
 
 static void do_take(struct member *m)
 {
+	struct dvsm_snapshot_take arg = { .size = sizeof(arg) };
 	struct member *s = pick_free();
 	size_t first = 0, end = ALL_CHUNKS;
 
@@ -162,8 +180,9 @@ static void do_take(struct member *m)
 		first = draw(NR_CHUNKS);
 		end = first + 1 + draw(ALL_CHUNKS - first);
 	}
-	s->fd = snapshot_take_range(m->fd, first * CHUNK,
-				    end == ALL_CHUNKS ? 0 : (end - first) * CHUNK, 0);
+	arg.offset = first * CHUNK;
+	arg.length = end == ALL_CHUNKS ? 0 : (end - first) * CHUNK;
+	s->fd = command_by(worker_knows(m->id), m->fd, DVSM_IOC_SNAPSHOT_TAKE, &arg);
 	check(s->fd >= 0, "take");
 	s->parent = m->id;
 	s->id = ++last_id;
@@ -206,7 +225,8 @@ static void do_restore(struct member *s)
 	action = "restore";
 	if (!m)
 		return;
-	check(ioctl(m->fd, DVSM_IOC_SNAPSHOT_RESTORE, &arg) == 0, "restore");
+	check(!command_by(worker_knows(m->id) && worker_knows(s->id), m->fd,
+			  DVSM_IOC_SNAPSHOT_RESTORE, &arg), "restore");
 	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++) {
 		copy_chunk(m, s, chunk);
 		s->base[chunk] = s->contents[chunk];
@@ -226,13 +246,12 @@ static void do_merge(struct member *s)
 {
 	static const __u32 flags[] = { 0, 0, DVSM_MERGE_F_SNAPSHOT_WINS,
 				       DVSM_MERGE_F_PARENT_WINS };
-	struct dvsm_range ranges[ALL_CHUNKS] = {};
 	struct dvsm_snapshot_merge arg = {
 		.size = sizeof(arg),
 		.flags = flags[draw(4)],
 		.snapshot = s->fd,
 		.nr_conflicts = ALL_CHUNKS,
-		.conflicts = (unsigned long)ranges,
+		.conflicts = (uintptr_t)ranges,
 	};
 	struct member *m = parent_of(s);
 	unsigned int nr_conflicts = 0, nr_reported = 0;
@@ -241,7 +260,8 @@ static void do_merge(struct member *s)
 	action = "merge";
 	if (!m)
 		return;
-	ret = ioctl(m->fd, DVSM_IOC_SNAPSHOT_MERGE, &arg);
+	ret = command_by(worker_knows(m->id) && worker_knows(s->id), m->fd,
+			 DVSM_IOC_SNAPSHOT_MERGE, &arg);
 	if (m->contents[TAIL] == s->base[TAIL] && is_in(ranges, arg.out_nr_conflicts, TAIL))
 		m->contents[TAIL] = ++last_contents;
 	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++)
@@ -289,7 +309,7 @@ static void do_discard(struct member *m)
 		nr = NR_PAGES - first;
 	arg.offset = first * PAGE;
 	arg.length = nr * PAGE;
-	check(ioctl(m->fd, DVSM_IOC_REGION_DISCARD, &arg) == 0, "discard");
+	check(!command_by(worker_knows(m->id), m->fd, DVSM_IOC_REGION_DISCARD, &arg), "discard");
 	for (size_t page = first; page < first + nr; page++) {
 		size_t chunk = chunk_of(page), start = chunk * CHUNK_PAGES;
 		size_t end = start + CHUNK_PAGES < NR_PAGES ? start + CHUNK_PAGES : NR_PAGES;
@@ -307,11 +327,10 @@ static void do_discard(struct member *m)
 
 static void do_diff(struct member *a)
 {
-	struct dvsm_range ranges[CHUNK_PAGES / 2] = {};
 	struct member *b = pick();
 	struct dvsm_region_diff arg = {
 		.size = sizeof(arg),
-		.ranges = (unsigned long)ranges,
+		.ranges = (uintptr_t)ranges,
 		.nr_ranges = CHUNK_PAGES / 2,
 		.other = b->fd,
 	};
@@ -321,7 +340,8 @@ static void do_diff(struct member *a)
 		return;
 	if (parent_of(b) == a && draw(2))
 		arg.flags = DVSM_DIFF_F_ADVANCE;
-	check(ioctl(a->fd, DVSM_IOC_REGION_DIFF, &arg) == 0, "diff");
+	check(!command_by(worker_knows(a->id) && worker_knows(b->id), a->fd, DVSM_IOC_REGION_DIFF,
+			  &arg), "diff");
 	check(arg.out_next == LENGTH, "end of diff");
 	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++) {
 		bool differ = is_in(ranges, arg.out_nr_ranges, chunk);
@@ -346,7 +366,7 @@ static void do_unshare(struct member *m)
 	struct dvsm_region_unshare arg = { .size = sizeof(arg) };
 
 	action = "unshare";
-	check(ioctl(m->fd, DVSM_IOC_REGION_UNSHARE, &arg) == 0, "unshare");
+	check(!command_by(worker_knows(m->id), m->fd, DVSM_IOC_REGION_UNSHARE, &arg), "unshare");
 	/* It counts as a write to whatever was shared. */
 	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++)
 		for (int i = 0; i < NR_MEMBERS; i++)
@@ -362,12 +382,14 @@ static void do_populate(struct member *m)
 	struct dvsm_region_populate arg = { .size = sizeof(arg) };
 
 	action = "populate";
-	check(ioctl(m->fd, DVSM_IOC_REGION_POPULATE, &arg) == 0, "populate");
+	check(!command_by(worker_knows(m->id), m->fd, DVSM_IOC_REGION_POPULATE, &arg), "populate");
 }
 
 static void do_remap(struct member *m)
 {
 	action = "remap";
+	/* It would keep the old one. */
+	worker_end();
 	munmap(m->map[0], LENGTH);
 	m->map[0] = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd, 0);
 	check(m->map[0] != MAP_FAILED, "mmap");
@@ -446,6 +468,7 @@ static void history(int dev, bool written)
 {
 	for (int i = 0; i < NR_MEMBERS; i++)
 		members[i].fd = -1;
+	ranges = share_anonymous(CHUNK_PAGES / 2 * sizeof(*ranges));
 	members[0].fd = region_create(dev, LENGTH, 0);
 	check(members[0].fd >= 0, "create");
 	members[0].id = ++last_id;
