@@ -307,7 +307,7 @@ static struct file *dvsm_export_open(struct dvsm_region *region, loff_t start, l
 
 	if (IS_ERR(file))
 		return file;
-	pin = dvsm_pin_create(region, file, start, end);
+	pin = dvsm_pin_create(region, file, DVSM_PIN_DMABUF, start, end);
 	if (IS_ERR(pin)) {
 		fput(file);
 		return ERR_CAST(pin);

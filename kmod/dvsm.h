@@ -139,11 +139,19 @@ static inline unsigned long dvsm_moves(const atomic_long_t *by_mover)
 	return nr;
 }
 
+/* Who keeps memory where it is. */
+enum dvsm_pin_kind {
+	DVSM_PIN_COMMAND,		/* DVSM_IOC_REGION_PIN */
+	DVSM_PIN_DMABUF,
+	DVSM_PIN_DEVICE,		/* get_user_pages of somebody's, not ours */
+	DVSM_PIN_NR,
+};
+
 /* What became of pages that were to move; see struct dvsm_region_migrate. */
 struct dvsm_moved {
 	unsigned long nr_moved;
 	unsigned long nr_there;
-	unsigned long nr_pinned;
+	unsigned long nr_pinned[DVSM_PIN_NR];
 	unsigned long nr_referenced;
 	unsigned long nr_failed;
 };
@@ -171,6 +179,7 @@ struct dvsm_pin {
 	/* Constant after creation. */
 	struct dvsm_region *region;
 	struct file *holder;		/* an identity; no reference */
+	enum dvsm_pin_kind kind;
 	unsigned long first;		/* page */
 	unsigned long last;		/* page */
 	struct folio **folios;		/* that hold the range, in order, referenced */
@@ -463,11 +472,12 @@ int dvsm_region_pin(struct dvsm_region *region, loff_t start, loff_t end,
 int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u64 *discarded);
 
 /* pin.c */
-struct dvsm_pin *dvsm_pin_create(struct dvsm_region *region, struct file *holder, loff_t start,
-				 loff_t end);
+struct dvsm_pin *dvsm_pin_create(struct dvsm_region *region, struct file *holder,
+				 enum dvsm_pin_kind kind, loff_t start, loff_t end);
 int dvsm_pin_destroy(struct dvsm_region *region, struct file *holder, loff_t start, loff_t end);
 void dvsm_pins_release(struct dvsm_region *region, struct file *holder);
 bool dvsm_range_is_pinned(struct dvsm_region *region, loff_t start, loff_t end);
+enum dvsm_pin_kind dvsm_range_pin_kind(struct dvsm_region *region, loff_t start, loff_t end);
 
 /* dmabuf.c */
 #ifdef CONFIG_DMA_SHARED_BUFFER

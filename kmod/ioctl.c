@@ -284,8 +284,8 @@ static int dvsm_region_pin_ioctl(struct dvsm_call *call)
 	ret = dvsm_range_check_some(call->region, arg->offset, &length);
 	if (ret)
 		return ret;
-	return PTR_ERR_OR_ZERO(dvsm_pin_create(call->region, call->region_file, arg->offset,
-					       arg->offset + length));
+	return PTR_ERR_OR_ZERO(dvsm_pin_create(call->region, call->region_file, DVSM_PIN_COMMAND,
+					       arg->offset, arg->offset + length));
 }
 
 static int dvsm_region_unpin_ioctl(struct dvsm_call *call)
@@ -719,7 +719,10 @@ static int dvsm_region_migrate_ioctl(struct dvsm_call *call)
 				  &moved, &arg->out_next);
 	arg->out_moved = (u64)moved.nr_moved << PAGE_SHIFT;
 	arg->out_there = (u64)moved.nr_there << PAGE_SHIFT;
-	arg->out_pinned = (u64)moved.nr_pinned << PAGE_SHIFT;
+	arg->out_pinned_command = (u64)moved.nr_pinned[DVSM_PIN_COMMAND] << PAGE_SHIFT;
+	arg->out_pinned_dmabuf = (u64)moved.nr_pinned[DVSM_PIN_DMABUF] << PAGE_SHIFT;
+	arg->out_pinned_device = (u64)moved.nr_pinned[DVSM_PIN_DEVICE] << PAGE_SHIFT;
+	arg->out_pinned = arg->out_pinned_command + arg->out_pinned_dmabuf + arg->out_pinned_device;
 	arg->out_referenced = (u64)moved.nr_referenced << PAGE_SHIFT;
 	arg->out_failed = (u64)moved.nr_failed << PAGE_SHIFT;
 	return ret;

@@ -156,7 +156,19 @@ enum dvsm_fate {
 	DVSM_FATE_MOVE,
 };
 
-static enum dvsm_fate dvsm_migration_fate(struct dvsm_migration *migration, struct folio *folio)
+/* Who pins the folio; DVSM_PIN_NR: nobody. */
+static enum dvsm_pin_kind dvsm_migration_pin_kind(struct dvsm_migration *migration,
+						  struct folio *folio)
+{
+	enum dvsm_pin_kind kind = dvsm_range_pin_kind(migration->region, folio_pos(folio),
+						      folio_pos(folio) + folio_size(folio));
+
+	return kind == DVSM_PIN_NR && folio_maybe_dma_pinned(folio) ? DVSM_PIN_DEVICE : kind;
+}
+
+/* @kind receives who pins it. */
+static enum dvsm_fate dvsm_migration_fate(struct dvsm_migration *migration, struct folio *folio,
+					  enum dvsm_pin_kind *kind)
 {
 	int nid = folio_nid(folio);
 
@@ -164,11 +176,8 @@ static enum dvsm_fate dvsm_migration_fate(struct dvsm_migration *migration, stru
 		return DVSM_FATE_NONE;
 	if (node_isset(nid, *migration->to))
 		return DVSM_FATE_THERE;
-	if (folio_maybe_dma_pinned(folio) ||
-	    dvsm_range_is_pinned(migration->region, folio_pos(folio),
-				 folio_pos(folio) + folio_size(folio)))
-		return DVSM_FATE_PINNED;
-	return DVSM_FATE_MOVE;
+	*kind = dvsm_migration_pin_kind(migration, folio);
+	return *kind == DVSM_PIN_NR ? DVSM_FATE_MOVE : DVSM_FATE_PINNED;
 }
 
 /* The node of @nodes that is a chunk's turn. */
@@ -256,16 +265,17 @@ static bool dvsm_migration_move_folio(struct folio *folio, bool shared, void *ar
 	struct dvsm_migration *migration = arg;
 	struct dvsm_moved *moved = &migration->moved;
 	unsigned long nr_pages = folio_nr_pages(folio);
+	enum dvsm_pin_kind kind;
 	int ret;
 
-	switch (dvsm_migration_fate(migration, folio)) {
+	switch (dvsm_migration_fate(migration, folio, &kind)) {
 	case DVSM_FATE_NONE:
 		break;
 	case DVSM_FATE_THERE:
 		moved->nr_there += nr_pages;
 		break;
 	case DVSM_FATE_PINNED:
-		moved->nr_pinned += nr_pages;
+		moved->nr_pinned[kind] += nr_pages;
 		break;
 	case DVSM_FATE_MOVE:
 		ret = dvsm_migration_move(migration, folio);
@@ -285,7 +295,9 @@ static bool dvsm_migration_move_folio(struct folio *folio, bool shared, void *ar
 /* Stops at a folio that is to be moved. */
 static bool dvsm_migration_look_at_folio(struct folio *folio, bool shared, void *arg)
 {
-	return dvsm_migration_fate(arg, folio) == DVSM_FATE_MOVE;
+	enum dvsm_pin_kind kind;
+
+	return dvsm_migration_fate(arg, folio, &kind) == DVSM_FATE_MOVE;
 }
 
 /* Take the chunk of @arg out of the mappings of a region that may read it. */
@@ -369,6 +381,7 @@ static int dvsm_migration_chunk(struct dvsm_migration *migration, u64 chunk,
 				struct dvsm_moved *total)
 {
 	unsigned long nr_moved = 0;
+	enum dvsm_pin_kind kind;
 	unsigned int tries = 0;
 	int ret;
 
@@ -388,7 +401,8 @@ static int dvsm_migration_chunk(struct dvsm_migration *migration, u64 chunk,
 	if (ret)
 		return ret;
 	total->nr_there += migration->moved.nr_there;
-	total->nr_pinned += migration->moved.nr_pinned;
+	for (kind = 0; kind < DVSM_PIN_NR; kind++)
+		total->nr_pinned[kind] += migration->moved.nr_pinned[kind];
 	total->nr_referenced += migration->moved.nr_referenced;
 	total->nr_failed += migration->moved.nr_failed;
 	return 0;

@@ -156,6 +156,7 @@ static void dvsm_pin_free(struct dvsm_pin *pin)
  * dvsm_pin_create - Pin a range.
  * @region: the region
  * @holder: whose pin it is
+ * @kind: what kind of holder that is
  * @start: first byte, page aligned
  * @end: the byte after the last, page aligned, above @start
  *
@@ -163,8 +164,8 @@ static void dvsm_pin_free(struct dvsm_pin *pin)
  * Return: the pin; -ENOMEM, also for RLIMIT_MEMLOCK; -ENOSPC at a dvsm limit;
  * -EOPNOTSUPP for memory in ZONE_MOVABLE; -EHWPOISON; -EIO; -EINTR.
  */
-struct dvsm_pin *dvsm_pin_create(struct dvsm_region *region, struct file *holder, loff_t start,
-				 loff_t end)
+struct dvsm_pin *dvsm_pin_create(struct dvsm_region *region, struct file *holder,
+				 enum dvsm_pin_kind kind, loff_t start, loff_t end)
 {
 	struct dvsm_pin *pin = kzalloc(sizeof(*pin), GFP_KERNEL_ACCOUNT);
 	int ret;
@@ -173,6 +174,7 @@ struct dvsm_pin *dvsm_pin_create(struct dvsm_region *region, struct file *holder
 		return ERR_PTR(-ENOMEM);
 	pin->region = region;
 	pin->holder = holder;
+	pin->kind = kind;
 	pin->first = start >> PAGE_SHIFT;
 	pin->last = (end >> PAGE_SHIFT) - 1;
 	/* What can never fit is refused before memory is taken for it. */
@@ -277,4 +279,27 @@ bool dvsm_range_is_pinned(struct dvsm_region *region, loff_t start, loff_t end)
 					  (end - 1) >> PAGE_SHIFT);
 	mutex_unlock(&region->pins_lock);
 	return pinned;
+}
+
+/**
+ * dvsm_range_pin_kind - What kind of holder pins a range.
+ * @region: the region, not made PINNED
+ * @start: first byte
+ * @end: the byte after the last, above @start
+ *
+ * Context: as dvsm_range_is_pinned().
+ * Return: the first kind that has a pin there, DVSM_PIN_NR if there is none.
+ */
+enum dvsm_pin_kind dvsm_range_pin_kind(struct dvsm_region *region, loff_t start, loff_t end)
+{
+	unsigned long first = start >> PAGE_SHIFT, last = (end - 1) >> PAGE_SHIFT;
+	enum dvsm_pin_kind kind = DVSM_PIN_NR;
+	struct dvsm_pin *pin;
+
+	mutex_lock(&region->pins_lock);
+	for (pin = dvsm_pin_tree_iter_first(&region->pins, first, last); pin;
+	     pin = dvsm_pin_tree_iter_next(pin, first, last))
+		kind = min(kind, pin->kind);
+	mutex_unlock(&region->pins_lock);
+	return kind;
 }

@@ -85,12 +85,16 @@ struct io_uring_sqe *dvsm_region_migrate_async(const struct dvsm_region *region,
 					       struct io_uring *ring, union dvsm_async *async,
 					       const struct dvsm_region_migrate *migrate)
 {
-	const size_t size = sizeof(async->migrate);
-	int error = dvsm_struct_check(migrate, migrate->size, size, size);
+	const size_t known = sizeof(async->migrate);
+	size_t size = migrate->size;
+	int error = dvsm_struct_check(migrate, size, DVSM_MIGRATE_SIZE_FIRST, known);
 
 	if (error)
 		return dvsm_fail_null(error);
-	async->migrate = *migrate;
-	async->migrate.size = size;
+	/* An older caller's storage ends where his struct does. */
+	if (size > known)
+		size = known;
+	memcpy(&async->migrate, migrate, size);
+	async->migrate.size = (uint32_t)size;
 	return dvsm_region_command_async(region, ring, DVSM_IOC_REGION_MIGRATE, async);
 }

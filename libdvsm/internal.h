@@ -136,6 +136,9 @@ void *dvsm_map_aligned(int fd, uint64_t offset, uint64_t length, int prot, int f
 #define DVSM_OPTIONS_SIZE_FIRST		offsetof(struct dvsm_region_options, weights)
 
 /* struct.c */
+/* Of struct dvsm_region_migrate: what the first version had. */
+#define DVSM_MIGRATE_SIZE_FIRST	(offsetof(struct dvsm_region_migrate, out_failed) + sizeof(uint64_t))
+
 int dvsm_struct_check(const void *argument, size_t size, size_t first, size_t known);
 int dvsm_struct_answer(void *argument, size_t size, size_t first, const void *answer,
 		       size_t known);

@@ -44,11 +44,11 @@ static int dvsm_migrate_check(const struct dvsm_region *region,
 int dvsm_region_migrate(const struct dvsm_region *region, struct dvsm_region_migrate *migrate)
 {
 	struct dvsm_region_migrate argument = { .size = sizeof(argument) };
-	const size_t size = migrate->size;
+	const size_t size = migrate->size, known = size < sizeof(argument) ? size : sizeof(argument);
 	uint64_t end;
 	int error, ret;
 
-	error = dvsm_struct_check(migrate, size, sizeof(argument), sizeof(argument));
+	error = dvsm_struct_check(migrate, size, DVSM_MIGRATE_SIZE_FIRST, sizeof(argument));
 	if (error)
 		return dvsm_fail(error);
 	memcpy(&argument, migrate, offsetof(struct dvsm_region_migrate, out_next));
@@ -59,7 +59,7 @@ int dvsm_region_migrate(const struct dvsm_region *region, struct dvsm_region_mig
 	ret = region->ops->migrate(region, end, &argument);
 	argument.size = migrate->size;
 	argument.length = migrate->length;
-	memcpy(migrate, &argument, sizeof(argument));
+	memcpy(migrate, &argument, known);
 	return dvsm_result(ret);
 }
 

@@ -133,7 +133,7 @@ static_assert(sizeof(struct dvsm_region_members) == 40, "size");
 static_assert(sizeof(struct dvsm_snapshot_take) == 64, "size");
 static_assert(sizeof(struct dvsm_snapshot_restore) == 24, "size");
 static_assert(sizeof(struct dvsm_snapshot_merge) == 40, "size");
-static_assert(sizeof(struct dvsm_region_migrate) == 96, "size");
+static_assert(sizeof(struct dvsm_region_migrate) == 120, "size");
 
 #define COMMAND_LENGTH	(4 * CHUNK)
 
@@ -690,7 +690,7 @@ FIXTURE_VARIANT_ADD(command, region_migrate) {
 	.cmd = DVSM_IOC_REGION_MIGRATE,
 	.size = sizeof(struct dvsm_region_migrate),
 	.size_min = END_OF(struct dvsm_region_migrate, out_failed),
-	.outputs = { SPAN(struct dvsm_region_migrate, out_next, out_failed) },
+	.outputs = { SPAN(struct dvsm_region_migrate, out_next, out_pinned_device) },
 	.writes = true,
 	.fill = fill_migrate,
 	.range = RANGE(struct dvsm_region_migrate),

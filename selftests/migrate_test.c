@@ -47,6 +47,8 @@ do {										\
 	EXPECT_EQ((uint64_t)(moved), (arg).out_moved);				\
 	EXPECT_EQ((uint64_t)(there), (arg).out_there);				\
 	EXPECT_EQ((uint64_t)(pinned), (arg).out_pinned);			\
+	EXPECT_EQ((arg).out_pinned, (arg).out_pinned_command +			\
+		  (arg).out_pinned_dmabuf + (arg).out_pinned_device);		\
 	EXPECT_EQ((uint64_t)(referenced), (arg).out_referenced);		\
 	EXPECT_EQ((uint64_t)(failed), (arg).out_failed);			\
 } while (0)
@@ -412,6 +414,7 @@ TEST_F(migrate, pinned_range_stays_until_it_is_unpinned)
 	ASSERT_EQ(0, ioctl(self->fd, DVSM_IOC_REGION_PIN, &pin));
 	ASSERT_EQ(0, region_migrate(self->fd, 0, 0, self->to_last, &arg));
 	EXPECT_OUTPUTS(arg, LENGTH - CHUNK, 0, CHUNK, 0, 0);
+	EXPECT_EQ(CHUNK, arg.out_pinned_command);
 	EXPECT_EQ(self->first, page_node(self->map + CHUNK));
 	EXPECT_NE(self->last, page_move(self->map + CHUNK, self->last, MPOL_MF_MOVE));
 	ASSERT_EQ(0, ioctl(self->fd, DVSM_IOC_REGION_UNPIN, &unpin));
@@ -457,9 +460,47 @@ TEST_F(migrate, registered_buffer_is_pinned)
 	ASSERT_EQ(0, uring_register_buffers(&ring, map, CHUNK));
 	ASSERT_EQ(0, region_migrate(fd, 0, 0, self->to_last, &arg));
 	EXPECT_OUTPUTS(arg, LENGTH - CHUNK, 0, CHUNK, 0, 0);
+	EXPECT_EQ(CHUNK, arg.out_pinned_device);
 	EXPECT_EQ(self->first, page_node(map));
 	EXPECT_EQ(0, stamps_wrong(map, LENGTH, 2));
 	uring_close(&ring);
+}
+
+TEST_F(migrate, what_stays_is_told_by_kind_of_holder)
+{
+	struct dvsm_region_export_dmabuf export = { .size = sizeof(export), .length = 2 * CHUNK };
+	struct dvsm_region_pin pin = { .size = sizeof(pin), .offset = CHUNK, .length = PAGE };
+	struct dvsm_region_unpin unpin = { .size = sizeof(unpin), .offset = CHUNK, .length = PAGE };
+	struct iovec iovec = { .iov_base = self->map + 2 * CHUNK, .iov_len = PAGE };
+	unsigned long end = clock_ms() + 10000;
+	struct dvsm_region_migrate arg;
+	int ends[2], dmabuf;
+
+	/* The second chunk has two holders, the last one none. */
+	dmabuf = ioctl(self->fd, DVSM_IOC_REGION_EXPORT_DMABUF, &export);
+	ASSERT_LE(0, dmabuf);
+	ASSERT_EQ(0, ioctl(self->fd, DVSM_IOC_REGION_PIN, &pin));
+	ASSERT_EQ(0, pipe(ends));
+	ASSERT_EQ(PAGE, vmsplice(ends[1], &iovec, 1, 0));
+	ASSERT_EQ(0, region_migrate(self->fd, 0, 0, self->to_last, &arg));
+	EXPECT_OUTPUTS(arg, CHUNK, 0, 2 * CHUNK, CHUNK, 0);
+	EXPECT_EQ(CHUNK, arg.out_pinned_command);
+	EXPECT_EQ(CHUNK, arg.out_pinned_dmabuf);
+	EXPECT_EQ(0, arg.out_pinned_device);
+	/* As one lets go, the next one is told. */
+	ASSERT_EQ(0, ioctl(self->fd, DVSM_IOC_REGION_UNPIN, &unpin));
+	close(ends[0]);
+	close(ends[1]);
+	ASSERT_EQ(0, region_migrate(self->fd, 0, 0, self->to_last, &arg));
+	EXPECT_OUTPUTS(arg, CHUNK, CHUNK, 2 * CHUNK, 0, 0);
+	EXPECT_EQ(2 * CHUNK, arg.out_pinned_dmabuf);
+	close(dmabuf);
+	do {
+		sleep_ms(10);
+		ASSERT_EQ(0, region_migrate(self->fd, 0, 0, self->to_last, &arg));
+	} while (arg.out_there != LENGTH && clock_ms() < end);
+	EXPECT_OUTPUTS(arg, 0, LENGTH, 0, 0, 0);
+	EXPECT_EQ(0, stamps_wrong(self->map, LENGTH, 1));
 }
 
 TEST_F(migrate, no_huge_page_on_the_target_leaves_the_chunk_where_it_is)

@@ -1321,6 +1321,9 @@ struct dvsm_region_split {
  *   or direct I/O that uses them
  * @out_referenced: bytes that somebody else used, each time that they were tried
  * @out_failed: bytes for which there was no memory, or that the hardware has lost
+ * @out_pinned_command: those of @out_pinned in a range with a DVSM_IOC_REGION_PIN
+ * @out_pinned_dmabuf: else, those in a range that is exported as dma-buf
+ * @out_pinned_device: the others: a device has them by a mapping, or direct I/O
  *
  * Errors beside the common ones: EBUSY for a pinned region. The outputs are written
  * with EBUSY, ENOMEM and EINTR too.
@@ -1340,6 +1343,9 @@ struct dvsm_region_migrate {
 	__aligned_u64 out_pinned;
 	__aligned_u64 out_referenced;
 	__aligned_u64 out_failed;
+	__aligned_u64 out_pinned_command;
+	__aligned_u64 out_pinned_dmabuf;
+	__aligned_u64 out_pinned_device;
 };
 #define DVSM_IOC_REGION_MIGRATE	_IO(DVSM_IOC_MAGIC, 0x24)
 
