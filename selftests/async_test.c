@@ -132,6 +132,71 @@ TEST_F(async, cancel_ends_one_that_runs)
 	EXPECT_EQ(LENGTH - resident, self->populate.out_populated);
 }
 
+/* Moves that were done. */
+static uint64_t moves_by_command(int fd)
+{
+	struct dvsm_node_stats nodes[64] = {};
+	uint64_t nr = 0;
+	int i;
+
+	region_nodes(fd, nodes, 64);
+	for (i = 0; i < 64; i++)
+		nr += nodes[i].out_nr_moved_in_command;
+	return nr;
+}
+
+TEST_F(async, cancelled_move_tells_where_to_go_on)
+{
+	enum { NR = 96 };
+	const int nodes[2] = { __builtin_ctzll(node_mask()), 63 - __builtin_clzll(node_mask()) };
+	unsigned long end = clock_ms() + 60000;
+	struct dvsm_region_migrate arg;
+	struct dvsm_chunk chunks[NR];
+	uint64_t before, set, id = 0;
+	int fd, i, ret;
+	char *map;
+
+	NEED_NODES(2);
+	fd = region_create_on(self->dev, NR * CHUNK, 0, DVSM_POLICY_BIND, 1ULL << nodes[0]);
+	map = region_map(fd, NR * CHUNK, 0);
+	ASSERT_NE(MAP_FAILED, map);
+	stamp(map, NR * CHUNK, 1);
+	/* One that is done before the cancel comes goes back, for another try. */
+	do {
+		set = 1ULL << nodes[++id % 2];
+		arg = (struct dvsm_region_migrate) {
+			.size = sizeof(arg),
+			.nodes = (uintptr_t)&set,
+			.nr_nodes = 64,
+		};
+		before = moves_by_command(fd);
+		ASSERT_EQ(0, uring_command(&self->ring, fd, DVSM_IOC_REGION_MIGRATE, &arg, id));
+		while (moves_by_command(fd) == before)
+			;
+		ASSERT_EQ(0, uring_cancel(&self->ring, id, 0));
+		ret = result_of(&self->ring, id, NULL);
+	} while (!ret && clock_ms() < end);
+	ASSERT_EQ(-ECANCELED, ret) TH_LOG("of %llu tries", (unsigned long long)id);
+	ASSERT_LT(0, arg.out_next);
+	ASSERT_GT(NR * CHUNK, arg.out_next);
+	EXPECT_EQ(0, arg.out_next % CHUNK);
+	EXPECT_EQ(arg.out_next, arg.out_moved);
+	ASSERT_EQ(NR, region_residency(fd, 0, 0, chunks, NR));
+	for (i = 0; i < NR; i++)
+		EXPECT_EQ(nodes[(id + (i * CHUNK >= arg.out_next)) % 2], chunks[i].node);
+	before = arg.out_next;
+	/* From there on. */
+	arg.offset = before;
+	ASSERT_EQ(0, uring_command(&self->ring, fd, DVSM_IOC_REGION_MIGRATE, &arg, ++id));
+	EXPECT_EQ(0, result_of(&self->ring, id, NULL));
+	EXPECT_EQ(NR * CHUNK - before, arg.out_moved);
+	EXPECT_EQ(NR * CHUNK, arg.out_next);
+	EXPECT_EQ(0, stamps_wrong(map, NR * CHUNK, 1));
+	ASSERT_EQ(NR, region_residency(fd, 0, 0, chunks, NR));
+	for (i = 0; i < NR; i++)
+		EXPECT_EQ(nodes[(id - 1) % 2], chunks[i].node);
+}
+
 TEST_F(async, cancel_reaches_one_and_no_other)
 {
 	int other = region_create(self->dev, 8 * CHUNK, 0);

@@ -76,6 +76,13 @@ static unsigned long nr_on(int fd, int node)
 	return nr;
 }
 
+static unsigned long nr_balanced_to(int fd, int node)
+{
+	struct dvsm_node_stats nodes[64] = {};
+
+	return region_nodes(fd, nodes, 64) < 0 ? 0 : nodes[node].out_nr_moved_in_balancing;
+}
+
 /* Nothing but regions is left for the scanner in this process. */
 static void hide_own_memory(void)
 {
@@ -193,6 +200,7 @@ FIXTURE_SETUP(balance)
 	for (i = 0; i < ARRAY_SIZE(knobs); i++)
 		ASSERT_EQ(0, write_text(knobs[i].path, knobs[i].value));
 	ASSERT_EQ(0, param_set("balance_interval_ms", 10000));
+	ASSERT_EQ(0, param_set("balance_shared", 32));
 	ASSERT_EQ(0, param_set("balance", DVSM_BALANCE_ON));
 	self->first = __builtin_ctzll(nodes);
 	self->last = 63 - __builtin_clzll(nodes);
@@ -208,13 +216,15 @@ FIXTURE_SETUP(balance)
 FIXTURE_TEARDOWN_PARENT(balance)
 {
 	write_text("/proc/sys/kernel/numa_balancing", "0");
+	param_set("balance_shared", 32);
 	EXPECT_NO_LEAK();
 }
 
 TEST_F(balance, on_brings_memory_to_who_uses_it)
 {
-	unsigned long end = clock_ms() + PATIENCE_MS, nr;
+	unsigned long end = clock_ms() + PATIENCE_MS, nr, migrated = vmstat("numa_pages_migrated");
 	pid_t worker = worker_start(self->map, NR, self->last);
+	struct dvsm_region_info info;
 
 	ASSERT_LE(0, worker);
 	/* 6.1 leaves a huge folio alone that several processes map. */
@@ -225,45 +235,91 @@ TEST_F(balance, on_brings_memory_to_who_uses_it)
 	} while (nr * 100 < NR * 95 && clock_ms() < end);
 	worker_end(worker);
 	EXPECT_LE(NR * 95, nr * 100) TH_LOG("%lu of %lu chunks", nr, NR);
+	/* The kernel's own balancing did it, nobody else, and the module knows. */
+	nr = nr_on(self->fd, self->last);
+	EXPECT_LE(nr * CHUNK_PAGES, vmstat("numa_pages_migrated") - migrated);
+	EXPECT_EQ(nr, nr_balanced_to(self->fd, self->last));
+	ASSERT_EQ(0, region_info(self->fd, &info));
+	EXPECT_EQ(nr, info.out_nr_moved);
 }
 
-TEST_F(balance, off_costs_no_hinting_fault_and_moves_nothing)
+/* What the scanner and its faults have done, as /proc/vmstat counts it. */
+struct hinting {
+	unsigned long faults;		/* numa_hint_faults */
+	unsigned long huge;		/* numa_huge_pte_updates */
+	unsigned long ptes;		/* numa_pte_updates */
+};
+
+static struct hinting hinting_since(struct hinting before)
 {
-	unsigned long before, grown, control, marked;
+	return (struct hinting) {
+		.faults = vmstat("numa_hint_faults") - before.faults,
+		.huge = vmstat("numa_huge_pte_updates") - before.huge,
+		.ptes = vmstat("numa_pte_updates") - before.ptes,
+	};
+}
+
+/* What somebody costs who uses the memory at @map for @ms. */
+static struct hinting hinting_of(volatile char *map, int node, unsigned long ms)
+{
+	pid_t worker = worker_start(map, NR, node);
+	struct hinting hinting;
+
+	if (worker < 0)
+		abort();
+	sleep_ms(200);		/* it hides its own memory */
+	hinting = hinting_since((struct hinting) {});
+	sleep_ms(ms);
+	hinting = hinting_since(hinting);
+	worker_end(worker);
+	return hinting;
+}
+
+TEST_F(balance, neither_off_nor_pinned_costs_a_hinting_fault_or_moves_anything)
+{
+	int pinned = region_create_on(self->dev, LENGTH, DVSM_REGION_F_PINNED,
+				      DVSM_POLICY_PREFERRED, 1ULL << self->first);
 	struct dvsm_region_balance report;
+	struct hinting hinting;
+	const char *kind[] = { "off", "pinned" };
+	unsigned long control;
+	int fds[2] = { self->fd, pinned }, i;
+	char *maps[2] = { self->map, region_map(pinned, LENGTH, 0) };
 	pid_t worker;
 
+	ASSERT_LE(0, pinned);
+	ASSERT_NE(MAP_FAILED, maps[1]);
+	stamp(maps[1], LENGTH, 1);
+	ASSERT_EQ(NR, nr_on(pinned, self->first));
 	ASSERT_EQ(0, region_balance(self->fd, DVSM_BALANCE_OBSERVE, NULL, NULL, 0));
 	/* So long as observing takes for many faults ... */
-	before = vmstat("numa_hint_faults");
-	marked = vmstat("numa_huge_pte_updates");
+	hinting = hinting_since((struct hinting) {});
 	control = clock_ms();
 	worker = worker_start(self->map, NR, self->last);
 	ASSERT_LE(0, worker);
 	EXPECT_LE(4 * NR, wait_for_hints(self->fd, 4 * NR));
 	control = clock_ms() - control;
 	worker_end(worker);
-	EXPECT_LE(4 * NR, vmstat("numa_hint_faults") - before);
-	EXPECT_LE(4 * NR, vmstat("numa_huge_pte_updates") - marked);
+	hinting = hinting_since(hinting);
+	EXPECT_LE(4 * NR, hinting.faults);
+	EXPECT_LE(4 * NR, hinting.huge);
+	EXPECT_LE(4 * NR * CHUNK_PAGES, hinting.ptes);
 
 	/* ... there are none. */
 	ASSERT_EQ(0, region_balance(self->fd, DVSM_BALANCE_OFF, NULL, NULL, 0));
-	worker = worker_start(self->map, NR, self->last);
-	ASSERT_LE(0, worker);
-	sleep_ms(200);		/* it hides its own memory */
-	before = vmstat("numa_hint_faults");
-	marked = vmstat("numa_huge_pte_updates");
-	sleep_ms(control);
-	grown = vmstat("numa_hint_faults") - before;
-	marked = vmstat("numa_huge_pte_updates") - marked;
-	worker_end(worker);
-	/* Nothing else here has 2 MiB entries; of small ones there are some. */
-	EXPECT_EQ(0, marked);
-	EXPECT_GT(NR / 2, grown) TH_LOG("%lu hinting faults in %lu ms", grown, control);
-	ASSERT_EQ(0, region_balance(self->fd, DVSM_BALANCE_KEEP, &report, NULL, 0));
-	EXPECT_EQ(0, report.out_nr_hints);
-	EXPECT_EQ(DVSM_BALANCE_OFF, report.out_mode);
-	EXPECT_EQ(NR, nr_on(self->fd, self->first));
+	for (i = 0; i < 2; i++) {
+		hinting = hinting_of(maps[i], self->last, control);
+		/* Nothing else here has 2 MiB entries; of small ones there are some. */
+		EXPECT_EQ(0, hinting.huge) TH_LOG("%s", kind[i]);
+		EXPECT_GT(NR / 2, hinting.faults)
+			TH_LOG("%s: %lu hinting faults in %lu ms", kind[i], hinting.faults, control);
+		EXPECT_GT(CHUNK_PAGES, hinting.ptes)
+			TH_LOG("%s: %lu entries in %lu ms", kind[i], hinting.ptes, control);
+		ASSERT_EQ(0, region_balance(fds[i], DVSM_BALANCE_KEEP, &report, NULL, 0));
+		EXPECT_EQ(0, report.out_nr_hints);
+		EXPECT_EQ(DVSM_BALANCE_OFF, report.out_mode);
+		EXPECT_EQ(NR, nr_on(fds[i], self->first));
+	}
 }
 
 TEST_F(balance, observe_reports_who_uses_what_and_moves_nothing)
@@ -381,13 +437,6 @@ TEST_F(balance, memory_does_not_leave_the_nodes_that_its_policy_binds_it_to)
 	EXPECT_EQ(NR, nr_on(fd, self->first));
 }
 
-static unsigned long nr_balanced_to(int fd, int node)
-{
-	struct dvsm_node_stats nodes[64] = {};
-
-	return region_nodes(fd, nodes, 64) < 0 ? 0 : nodes[node].out_nr_moved_in_balancing;
-}
-
 TEST_F(balance, what_snapshots_share_goes_to_who_uses_it)
 {
 	unsigned long end = clock_ms() + PATIENCE_MS, nr;
@@ -413,6 +462,40 @@ TEST_F(balance, what_snapshots_share_goes_to_who_uses_it)
 	EXPECT_EQ(0, stamps_wrong(map, LENGTH, 1));
 	EXPECT_EQ(0, stamps_wrong(self->map, LENGTH, 1));
 	EXPECT_EQ(region_resident(snapshot), region_resident(self->fd));
+}
+
+TEST_F(balance, what_snapshots_share_moves_no_faster_than_the_parameter_says)
+{
+	unsigned long begun = clock_ms(), end = begun + PATIENCE_MS, nr, ms;
+	int snapshot = snapshot_take(self->fd);
+	char *map;
+	pid_t worker;
+
+	ASSERT_LE(0, snapshot);
+	map = region_map(snapshot, LENGTH, 0);
+	ASSERT_NE(MAP_FAILED, map);
+	/* None at all, though it is used enough for all of it to move. */
+	ASSERT_EQ(0, param_set("balance_shared", 0));
+	worker = reader_start(map, NR, self->last);
+	ASSERT_LE(0, worker);
+	EXPECT_LE(8 * NR, wait_for_hints(snapshot, 8 * NR));
+	EXPECT_EQ(0, nr_on(snapshot, self->last));
+	EXPECT_EQ(0, nr_balanced_to(snapshot, self->last));
+
+	/* Two in a second: not all that wait for it at once, and not for ever none. */
+	ASSERT_EQ(0, param_set("balance_shared", 2));
+	begun = clock_ms();
+	end = begun + PATIENCE_MS;
+	do {
+		sleep_ms(100);
+		nr = nr_balanced_to(snapshot, self->last);
+		/* Counted first and timed last, so that the bound is not too narrow. */
+		ms = clock_ms() - begun;
+		ASSERT_GE(2 * (ms / 1000 + 1), nr) TH_LOG("%lu chunks in %lu ms", nr, ms);
+	} while (nr < 6 && clock_ms() < end);
+	worker_end(worker);
+	EXPECT_LE(6, nr) TH_LOG("%lu chunks in %lu ms", nr, ms);
+	EXPECT_EQ(0, stamps_wrong(map, LENGTH, 1));
 }
 
 /* Each by a sharer of his own. */

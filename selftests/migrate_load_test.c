@@ -16,6 +16,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 
 #include "snapshot.h"
 
@@ -331,13 +332,33 @@ static int mbind_for_ever(char *map, struct tally *tally, const int *nodes)
 	return 0;
 }
 
+static uint64_t moves_by_balancing(int fd)
+{
+	struct dvsm_node_stats nodes[64] = {};
+	uint64_t nr = 0;
+	int i;
+
+	region_nodes(fd, nodes, 64);
+	for (i = 0; i < 64; i++)
+		nr += nodes[i].out_nr_moved_in_balancing;
+	return nr;
+}
+
+/* 6.1 leaves a huge folio alone that several processes map, as all here do. */
+static bool kernel_balances_shared_folios(void)
+{
+	struct utsname uts;
+
+	return uname(&uts) || strncmp(uts.release, "6.1.", 4);
+}
+
 TEST_F(migrate_load, no_byte_is_lost_and_no_snapshot_changes)
 {
 	struct tally *tally = self->tally;
-	struct dvsm_node_stats nodes[64] = {};
+	unsigned long end = clock_ms() + 120000;
 	pid_t pids[NR_WRITERS + 4];
+	uint64_t by_balancing;
 	unsigned int i;
-	uint64_t by_balancing = 0;
 
 	for (i = 0; i < ARRAY_SIZE(pids); i++) {
 		pids[i] = child_start();
@@ -358,12 +379,13 @@ TEST_F(migrate_load, no_byte_is_lost_and_no_snapshot_changes)
 		}
 	}
 	sleep_ms(test_ms());
+	/* The scanner comes when it likes, seldom where there is much to do. */
+	while (kernel_balances_shared_folios() && !moves_by_balancing(self->fd) && clock_ms() < end)
+		sleep_ms(100);
 	tally->stop = 1;
 	for (i = 0; i < ARRAY_SIZE(pids); i++)
 		EXPECT_EQ(0, child_wait(pids[i])) TH_LOG("process %u", i);
-	ASSERT_LE(0, region_nodes(self->fd, nodes, 64));
-	for (i = 0; i < 64; i++)
-		by_balancing += nodes[i].out_nr_moved_in_balancing;
+	by_balancing = moves_by_balancing(self->fd);
 	TH_LOG("rounds %lu, MiB by command %lu, folios by move_pages %lu, mbinds %lu, balancing %lu, snapshots %lu",
 	       tally->rounds[0], tally->by_command / MIB, tally->by_user, tally->by_mbind,
 	       by_balancing, tally->snapshots);
@@ -372,6 +394,8 @@ TEST_F(migrate_load, no_byte_is_lost_and_no_snapshot_changes)
 	EXPECT_LT(0, tally->by_command);
 	EXPECT_LT(0, tally->by_user);
 	EXPECT_LT(0, tally->by_mbind);
+	if (kernel_balances_shared_folios())
+		EXPECT_LT(0, by_balancing);
 	EXPECT_LT(0, tally->snapshots);
 }
 

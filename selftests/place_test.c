@@ -50,6 +50,8 @@ FIXTURE_SETUP(place)
 
 FIXTURE_TEARDOWN_PARENT(place)
 {
+	param_set("limit_mb", 0);
+	param_set("limit_user_mb", 0);
 	EXPECT_NO_LEAK();
 }
 
@@ -632,6 +634,125 @@ TEST_F(place, full_node_is_enomem_when_bound_and_the_next_one_when_preferred)
 	ASSERT_EQ(0, region_place(self->fd, 12 * CHUNK, 0, DVSM_POLICY_BIND, self->both, NULL));
 	EXPECT_EQ(self->last, touch(self->map, 12));
 	close(full);
+}
+
+/* Waits for a worker of the kernel's, which takes memory along when a cpuset changes. */
+static bool page_comes_to(const char *page, int node)
+{
+	unsigned long end = clock_ms() + 20000;
+
+	do {
+		read_at(page);
+		if (page_node(page) == node)
+			return true;
+		sleep_ms(10);
+	} while (clock_ms() < end);
+	return false;
+}
+
+static void obey_changing_cpuset(struct __test_metadata *_metadata, FIXTURE_DATA(place) *self,
+				 const struct cgroup *cgroup)
+{
+	int pinned, upper = self->first > self->last ? self->first : self->last;
+	int lower = self->first + self->last - upper;
+	char first[16], last[16], both[36];
+	char *stays;
+
+	snprintf(first, sizeof(first), "%d", self->first);
+	snprintf(last, sizeof(last), "%d", self->last);
+	snprintf(both, sizeof(both), "%d,%d", self->first, self->last);
+	ASSERT_EQ(0, region_place(self->fd, 0, 8 * CHUNK, DVSM_POLICY_INTERLEAVE, self->both, NULL));
+	ASSERT_EQ(0, cgroup_set(cgroup, "cpuset.mems", first));
+	ASSERT_EQ(0, cgroup_enter(cgroup));
+	stamp(self->map, 2 * CHUNK, 1);
+	EXPECT_EQ(self->first, page_node(self->map));
+	EXPECT_EQ(self->first, page_node(self->map + CHUNK));
+	EXPECT_EQ(self->first, touch(self->map, 8));
+	pinned = region_create_on(self->dev, CHUNK, DVSM_REGION_F_PINNED, DVSM_POLICY_LOCAL, 0);
+	ASSERT_LE(0, pinned);
+	stays = region_map(pinned, CHUNK, 0);
+	EXPECT_EQ(self->first, touch(stays, 0));
+
+	ASSERT_EQ(0, cgroup_set(cgroup, "cpuset.mems", both));
+	EXPECT_EQ(lower, touch(self->map, 2));
+	EXPECT_EQ(upper, touch(self->map, 3));
+	EXPECT_EQ(self->first, touch(self->map, 9));
+
+	ASSERT_EQ(0, cgroup_set(cgroup, "cpuset.mems", last));
+	EXPECT_EQ(self->last, touch(self->map, 4));
+	EXPECT_EQ(self->last, touch(self->map, 5));
+	EXPECT_EQ(self->last, touch(self->map, 10));
+	EXPECT_EQ(1, pwrite(self->fd, "x", 1, 11 * CHUNK));
+	EXPECT_EQ(0, region_populate(self->fd, 6 * CHUNK, 2 * CHUNK, NULL));
+	EXPECT_EQ(self->last, touch(self->map, 6));
+	EXPECT_EQ(self->last, touch(self->map, 7));
+	EXPECT_EQ(self->last, touch(self->map, 11));
+	/* What was there is taken along, as by migrate_pages(2); what is pinned is not. */
+	EXPECT_TRUE(page_comes_to(self->map, self->last));
+	EXPECT_TRUE(page_comes_to(self->map + CHUNK, self->last));
+	EXPECT_EQ(0, stamps_wrong(self->map, 2 * CHUNK, 1));
+	EXPECT_EQ(self->first, page_node(stays));
+}
+
+TEST_F(place, cpuset_that_changes_is_obeyed_from_then_on)
+{
+	struct cgroup cgroup;
+	pid_t pid;
+
+	NEED_CGROUP(&cgroup, "place");
+	pid = child_start();
+	if (!pid) {
+		obey_changing_cpuset(_metadata, self, &cgroup);
+		_exit(_metadata->exit_code);
+	}
+	EXPECT_EQ(0, child_wait(pid));
+	cgroup_remove(&cgroup);
+}
+
+/* Any way of allocating, of four chunks from @chunk on; how many of them are on @node. */
+static int allocate_on(int fd, char *map, int chunk, int node)
+{
+	int nr = touch(map, chunk) == node, i;
+
+	if (pwrite(fd, "x", 1, (chunk + 1) * CHUNK) != 1 ||
+	    fallocate(fd, 0, (chunk + 2) * CHUNK, CHUNK) ||
+	    region_populate(fd, (chunk + 3) * CHUNK, CHUNK, NULL))
+		return -1;
+	for (i = chunk + 1; i < chunk + 4; i++)
+		nr += !read_at(map + i * CHUNK) && page_node(map + i * CHUNK) == node;
+	return nr;
+}
+
+/* The set is the toucher's node and the one that is farthest by number: others are nearer to it. */
+TEST_F(place, full_node_of_a_preferred_set_gives_way_to_the_set_and_then_to_the_nearest)
+{
+	uint64_t outside = node_mask() & ~self->both;
+	int full[2], node, near = 1000, got;
+
+	ASSERT_EQ(0, region_place(self->fd, 0, 0, DVSM_POLICY_PREFERRED, self->both, NULL));
+	EXPECT_EQ(4, allocate_on(self->fd, self->map, 0, self->first));
+	full[0] = fill_node(self->dev, self->first);
+	ASSERT_LE(0, full[0]);
+	EXPECT_EQ(4, allocate_on(self->fd, self->map, 4, self->last));
+	if (!outside) {
+		close(full[0]);
+		return;		/* a third node is there in check.sh's second machine */
+	}
+
+	for (node = 0; node < 64; node++)
+		if (outside >> node & 1 && node_distance(self->first, node) < near)
+			near = node_distance(self->first, node);
+	/* By default regions may hold half of the memory. */
+	ASSERT_EQ(0, param_set("limit_mb", 1 << 20));
+	ASSERT_EQ(0, param_set("limit_user_mb", 1 << 20));
+	full[1] = fill_node(self->dev, self->last);
+	ASSERT_LE(0, full[1]);
+	got = touch(self->map, 8);
+	EXPECT_NE(0, outside >> got & 1);
+	EXPECT_EQ(near, node_distance(self->first, got));
+	EXPECT_EQ(4, allocate_on(self->fd, self->map, 12, got));
+	close(full[0]);
+	close(full[1]);
 }
 
 FIXTURE(place_cpuset) {

@@ -153,6 +153,96 @@ TEST_F(watch, looks_and_does_nothing_else)
 	EXPECT_GT(0, fd_reopen(watch, O_RDWR));
 }
 
+/* What a move tells to those who look on. */
+struct progress {
+	volatile uint64_t under_way;	/* number of the move, from 1; 0: none */
+	volatile bool seen_by_watch, seen_by_fdinfo;
+	volatile bool stop;
+};
+
+/* Moves that were done, as a watch tells; UINT64_MAX: nothing. */
+static uint64_t moved_by_watch(int watch)
+{
+	struct dvsm_node_stats nodes[64] = {};
+	uint64_t nr = 0;
+	int i;
+
+	if (region_nodes(watch, nodes, 64))
+		return UINT64_MAX;
+	for (i = 0; i < 64; i++)
+		nr += nodes[i].out_nr_moved_in_command;
+	return nr;
+}
+
+static uint64_t moved_by_fdinfo(pid_t pid, int fd)
+{
+	char path[64], text[4096], *at;
+
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", pid, fd);
+	if (read_text(path, text, sizeof(text)))
+		return UINT64_MAX;
+	at = strstr(text, "dvsm-moved:");
+	return at ? strtoull(at + strlen("dvsm-moved:"), NULL, 10) : UINT64_MAX;
+}
+
+/* Until both ways have shown a move that is neither at its begin nor at its end. */
+static int look_at_progress(struct progress *progress, uint64_t id, int fd, uint64_t nr_chunks)
+{
+	int watch = region_watch(device_open(O_RDWR), id);
+	uint64_t last = 0;
+
+	while (!progress->stop) {
+		uint64_t move = progress->under_way;
+		uint64_t by_watch = moved_by_watch(watch), by_fdinfo = moved_by_fdinfo(getppid(), fd);
+
+		if (by_watch < last || by_watch == UINT64_MAX || by_fdinfo == UINT64_MAX)
+			return 1;
+		last = by_watch;
+		if (!move || move != progress->under_way)
+			continue;
+		if (by_watch > (move - 1) * nr_chunks && by_watch < move * nr_chunks)
+			progress->seen_by_watch = true;
+		if (by_fdinfo > (move - 1) * nr_chunks && by_fdinfo < move * nr_chunks)
+			progress->seen_by_fdinfo = true;
+	}
+	return 0;
+}
+
+TEST_F(watch, other_process_sees_how_far_a_move_has_come)
+{
+	enum { NR = 64 };
+	const int nodes[2] = { __builtin_ctzll(node_mask()), 63 - __builtin_clzll(node_mask()) };
+	struct progress *progress = share_anonymous(sizeof(*progress));
+	unsigned long end = clock_ms() + 60000;
+	struct dvsm_region_migrate arg;
+	struct dvsm_region_info info;
+	uint64_t nr = 0;
+	pid_t pid;
+	int fd;
+
+	NEED_NODES(2);
+	fd = region_create_on(self->dev, NR * CHUNK, 0, DVSM_POLICY_BIND, 1ULL << nodes[0]);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, region_populate(fd, 0, 0, NULL));
+	ASSERT_EQ(0, region_info(fd, &info));
+	pid = child_start();
+	if (!pid) {
+		close(fd);
+		_exit(look_at_progress(progress, info.out_id, fd, NR));
+	}
+	do {
+		progress->under_way = ++nr;
+		ASSERT_EQ(0, region_migrate(fd, 0, 0, 1ULL << nodes[nr % 2], &arg));
+		progress->under_way = 0;
+		EXPECT_EQ(NR * CHUNK, arg.out_moved);
+		ASSERT_EQ(nr * NR, moved_by_watch(fd));
+	} while (!(progress->seen_by_watch && progress->seen_by_fdinfo) && clock_ms() < end);
+	progress->stop = true;
+	EXPECT_EQ(0, child_wait(pid));
+	EXPECT_TRUE(progress->seen_by_watch);
+	EXPECT_TRUE(progress->seen_by_fdinfo);
+}
+
 TEST_F(watch, does_not_keep_the_region_or_its_memory)
 {
 	int watch = region_watch(self->dev, self->id);
