@@ -198,6 +198,22 @@ bool dvsm_balance_lets_move(struct dvsm_region *region, u64 chunk, int node)
 	       dvsm_balance_is_allowed(region, chunk, node);
 }
 
+/**
+ * dvsm_balance_was_used_from - Whether the last hinting fault of a chunk came from a node.
+ * @region: the region
+ * @chunk: the chunk
+ * @node: the node
+ *
+ * Context: any; does not sleep.
+ * Return: whether it did, as far as is known.
+ */
+bool dvsm_balance_was_used_from(struct dvsm_region *region, u64 chunk, int node)
+{
+	struct dvsm_use use = dvsm_use_unpack(xa_load(&region->uses, chunk));
+
+	return use.nr && use.node == node;
+}
+
 #ifdef CONFIG_NUMA
 /* Not MPOL_F_SHARED: nobody counts references on them. Shown as "default". */
 static struct mempolicy dvsm_policy_off = {

@@ -500,6 +500,7 @@ void dvsm_region_show_cow_faults(struct seq_file *m, struct dvsm_region *region)
 /* balance.c */
 u32 dvsm_balance_default(u32 flags);
 void dvsm_balance_moved(struct dvsm_region *region, u64 chunk, int node);
+bool dvsm_balance_was_used_from(struct dvsm_region *region, u64 chunk, int node);
 bool dvsm_balance_lets_move(struct dvsm_region *region, u64 chunk, int node);
 bool dvsm_balance_next_wanted(struct dvsm_region *region, u64 *chunk, int *node);
 struct mempolicy *dvsm_balance_policy(struct vm_area_struct *vma, unsigned long addr);

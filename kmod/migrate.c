@@ -39,28 +39,31 @@
 #define DVSM_MIGRATE_TRIES	10
 #define DVSM_MIGRATE_WAIT_US	20
 
-/* Whether a system call that moves memory is under way, and no page fault. */
-static bool dvsm_mover_is_user(void)
+/*
+ * On whose behalf the kernel moves a folio. Balancing does it in a fault, which a system call may
+ * take too; so may memory that goes offline be written about. What tells them apart is that
+ * balancing moves to the node whose use the module has just seen.
+ */
+static enum dvsm_mover dvsm_mover_find(struct dvsm_region *region, struct folio *dst,
+				       enum migrate_mode mode)
 {
-	switch (syscall_get_nr(current, task_pt_regs(current))) {
+	int nr;
+
+	if (current->flags & PF_KTHREAD)
+		return DVSM_MOVER_OTHER;
+	nr = syscall_get_nr(current, task_pt_regs(current));
+	switch (nr) {
 	case __NR_move_pages:
 	case __NR_mbind:
 	case __NR_migrate_pages:
-		return true;
-	default:
-		return false;
-	}
-}
-
-/* On whose behalf the kernel moves a folio. */
-static enum dvsm_mover dvsm_mover_find(enum migrate_mode mode)
-{
-	if (current->flags & PF_KTHREAD)
-		return DVSM_MOVER_OTHER;
-	if (dvsm_mover_is_user())
 		return DVSM_MOVER_USER;
-	/* In a fault; what else moves in this mode stays on the node. */
-	return mode == MIGRATE_ASYNC ? DVSM_MOVER_BALANCING : DVSM_MOVER_OTHER;
+	}
+	if (mode != MIGRATE_ASYNC)
+		return DVSM_MOVER_OTHER;
+	/* No system call: a fault of the program's own. */
+	if (nr < 0 || dvsm_balance_was_used_from(region, dvsm_page_chunk(dst->index), folio_nid(dst)))
+		return DVSM_MOVER_BALANCING;
+	return DVSM_MOVER_OTHER;
 }
 
 static void dvsm_node_count_move(struct dvsm_region *region, struct folio *dst, int from,
@@ -129,7 +132,8 @@ int dvsm_folio_migrate(struct address_space *mapping, struct folio *dst, struct 
 	if (ret)
 		return ret;
 	folio_migrate_flags(dst, src);
-	dvsm_node_count_move(region, dst, folio_nid(src), dvsm_mover_find(mode));
+	dvsm_node_count_move(region, dst, folio_nid(src),
+			     dvsm_mover_find(region, dst, mode));
 	return 0;
 }
 
