@@ -275,7 +275,7 @@ job_vm()
 		env DVSM_TEST_SECONDS=5 DVSM_TEST_FILTER="$filter" "${settings[@]}" "${begin[@]}" "$vm/run-tests.sh" $limit "${programs[@]}" >"$out/vm-$name.output" || status=$?
 	tr -d '\r' <"$out/vm-$name.output" | read_tests "${programs[@]}"
 	vm_ended $status "$out/vm-$name.log"
-	case $name in 6.*) odd_nodes "$name" ;; esac
+	case $name in 6.*) odd_nodes "$name"; movable_node "$name" ;; esac
 }
 
 # vm_ended STATUS LOG: what a VM's end says of kernel and module
@@ -293,10 +293,11 @@ vm_ended()
 odd_nodes()
 {
 	local name=vm-$1-odd-nodes status=0
-	local programs=(build/selftests/{place,policy,populate,migrate,residency}_test)
-	"$vm/run.sh" --kernel "$1" --nodes 4 --memless-node 1 --cpuless-node 3 --smp 3 --timeout 300 --append hugepages=64 \
-		--log "$out/$name.console" -- env DVSM_TEST_FILTER="-F shared -T no_huge_page_on_the_target_leaves_the_chunk_where_it_is" \
-		"$vm/run-tests.sh" 150 "${programs[@]}" >"$out/$name.output" || status=$?
+	local programs=(build/selftests/{place,policy,populate,migrate,move,balance,promote,residency}_test)
+	"$vm/run.sh" --kernel "$1" --nodes 4 --memless-node 1 --cpuless-node 3 --smp 3 --timeout 900 --append hugepages=64 \
+		--log "$out/$name.console" -- \
+		env DVSM_TEST_FILTER="-F shared -F promote -T no_huge_page_on_the_target_leaves_the_chunk_where_it_is" \
+		"$vm/run-tests.sh" 300 "${programs[@]}" >"$out/$name.output" || status=$?
 	# These have run before, on two nodes.
 	tr -d '\r' <"$out/$name.output" | sed 's/^# \(RUN\|LEFT\|END\) /&odd-nodes:/' | read_tests "${programs[@]/#*\//odd-nodes:}"
 	vm_ended $status "$out/vm-$1.log"
@@ -310,6 +311,21 @@ clang_tests()
 		make -s -C "selftests/$folder" CC=clang O="$built/$folder" LIBO="$top/build/libdvsm" >"$out/clang-tests.log" 2>&1 ||
 			{ tail -n 40 "$out/clang-tests.log"; return 1; }
 	done
+}
+
+# movable_node KERNEL: a node with nothing but memory that can be taken away
+movable_node()
+{
+	local name=vm-$1-movable-node status=0
+	local programs=(build/selftests/offline_test)
+	"$vm/run.sh" --kernel "$1" --nodes 3 --memless-node 2 --cpuless-node 2 --smp 2 --mem 1G --timeout 300 \
+		--append memhp_default_state=online_movable --qemu-arg -m --qemu-arg slots=1,maxmem=8G \
+		--qemu-arg -object --qemu-arg memory-backend-ram,id=dimm,size=512M \
+		--qemu-arg -device --qemu-arg pc-dimm,id=dimm0,memdev=dimm,node=2 \
+		--log "$out/$name.console" -- "$vm/run-tests.sh" 250 "${programs[@]}" >"$out/$name.output" || status=$?
+	# This is skipped where there is no such node.
+	tr -d '\r' <"$out/$name.output" | sed 's/^# \(RUN\|LEFT\|END\) /&movable-node:/' | read_tests "${programs[@]/#*\//movable-node:}"
+	vm_ended $status "$out/vm-$1.log"
 }
 
 job_host()

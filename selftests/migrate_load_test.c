@@ -352,7 +352,8 @@ static bool kernel_balances_shared_folios(void)
 	return uname(&uts) || strncmp(uts.release, "6.1.", 4);
 }
 
-TEST_F(migrate_load, no_byte_is_lost_and_no_snapshot_changes)
+/* A run of some minutes is no hanging one. */
+TEST_F_TIMEOUT(migrate_load, no_byte_is_lost_and_no_snapshot_changes, 900)
 {
 	struct tally *tally = self->tally;
 	unsigned long end = clock_ms() + 120000;
