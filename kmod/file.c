@@ -7,6 +7,7 @@
  * while user memory is read or written: it may fault, on this very region too.
  */
 #include <linux/falloc.h>
+#include <linux/file.h>
 #include <linux/highmem.h>
 #include <linux/huge_mm.h>
 #include <linux/module.h>
@@ -306,10 +307,16 @@ const struct file_operations dvsm_file_fops = {
 	.show_fdinfo		= dvsm_file_show_fdinfo,
 };
 
+static int dvsm_fork_release(struct inode *inode, struct file *file)
+{
+	fput(file->private_data);
+	return dvsm_file_release(inode, file);
+}
+
 /* What mappings of regions hold that fork() copies: fork.c. */
 const struct file_operations dvsm_fork_fops = {
 	.owner			= THIS_MODULE,
-	.release		= dvsm_file_release,
+	.release		= dvsm_fork_release,
 	.get_unmapped_area	= thp_get_unmapped_area,
 	.fsync			= noop_fsync,
 	.fallocate		= dvsm_file_fallocate,

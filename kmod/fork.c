@@ -20,7 +20,8 @@
  *   error pointer    nothing: the snapshot could not be taken
  *
  * The file is one that nothing can be mapped from, for remap_file_pages() would put what
- * it gives in the place of the copy.
+ * it gives in the place of the copy. Its private_data is the file that was mapped, which
+ * has pins and lives as long as the mapping.
  *
  * region->anchor is the inode in whose i_mmap such mappings of a snapshot are. They are
  * not merged and do not grow (VM_DONTEXPAND), as the core does not compare
@@ -77,6 +78,7 @@ int dvsm_fork_mmap(struct file *file, struct vm_area_struct *vma)
 
 	if (IS_ERR(mapped))
 		return PTR_ERR(mapped);
+	mapped->private_data = get_file(file);
 	vma_set_file(vma, mapped);
 	fput(mapped);
 	vm_flags_set(vma, VM_DONTEXPAND);
@@ -109,6 +111,16 @@ void dvsm_fork_close(struct vm_area_struct *vma)
 		fput(vma->vm_private_data);
 }
 
+/* Whether the file that was mapped gives all of its region: that of a dma-buf does not. */
+static bool dvsm_vma_is_of_region(const struct vm_area_struct *vma)
+{
+	const struct file *file = vma->vm_file;
+
+	if (file && file->f_op == &dvsm_fork_fops)
+		file = file->private_data;
+	return file && dvsm_file_is_region(file);
+}
+
 /* The file that a mapping of the caller's reads, with a reference, and whether he may write. */
 static struct file *dvsm_vma_file_get(u64 address, u64 *offset, bool *writable)
 {
@@ -119,8 +131,7 @@ static struct file *dvsm_vma_file_get(u64 address, u64 *offset, bool *writable)
 		return file;
 	mmap_read_lock(current->mm);
 	vma = vma_lookup(current->mm, address);
-	if (vma && vma->vm_file &&
-	    (dvsm_file_is_region(vma->vm_file) || vma->vm_file->f_op == &dvsm_fork_fops)) {
+	if (vma && dvsm_vma_is_of_region(vma)) {
 		file = vma->vm_private_data ? vma->vm_private_data : vma->vm_file;
 		if (!IS_ERR(file))
 			get_file(file);

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 
 #include "fixture.h"
+#include "dma/dma.h"
 
 #define LENGTH	(8 * CHUNK)
 
@@ -100,6 +101,45 @@ TEST_F(fork, child_cannot_put_the_parents_memory_in_the_place_of_its_copy)
 	EXPECT_EQ(0, chunks_wrong(map, 2 * CHUNK, 2));
 	EXPECT_EQ(-1, remap_file_pages(map, CHUNK, 0, 0, 0));
 	EXPECT_EQ(0, chunks_wrong(map, 2 * CHUNK, 2));
+}
+
+/* The mapping's own file is not the one that was mapped, which lives as long all the same. */
+TEST_F(fork, mapping_keeps_the_pins_of_the_file_that_was_mapped)
+{
+	int own = region_reopen(self->fd, 0);
+	char *map = region_map(own, PAGE, 0);
+	unsigned int i;
+
+	ASSERT_NE(MAP_FAILED, map);
+	EXPECT_EQ(0, region_pin(own, 0, CHUNK));
+	close(own);
+	EXPECT_EQ(CHUNK, region_pinned(self->fd));
+	munmap(map, PAGE);
+	for (i = 0; i < 500 && region_pinned(self->fd); i++)
+		sleep_ms(10);
+	EXPECT_EQ(0, region_pinned(self->fd));
+}
+
+/* Whose descriptor is of a part finds no more of it by a mapping; nor does a child. */
+TEST_F(fork, mapping_of_an_exported_part_finds_no_region)
+{
+	int part = region_export(self->fd, CHUNK, PAGE);
+	pid_t pid;
+	char *map;
+
+	ASSERT_LE(0, part);
+	map = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, part, 0);
+	ASSERT_NE(MAP_FAILED, map);
+	close(part);
+	*map = 1;
+	EXPECT_EQ(-ENOENT, region_find(self->dev, map, NULL));
+	pid = child_start();
+	if (!pid) {
+		EXPECT_EQ(-ENOENT, region_find(self->dev, map, NULL));
+		_exit(_metadata->exit_code);
+	}
+	EXPECT_EQ(0, child_wait(pid));
+	EXPECT_LT(0, region_pinned(self->fd));
 }
 
 TEST_F(fork, neither_sees_what_the_other_writes_later)
