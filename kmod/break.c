@@ -463,6 +463,20 @@ static void dvsm_share_swap_stores(struct dvsm_share *a, struct dvsm_share *b)
 	place_b->lent = a;
 }
 
+/* The parts of @share are in both places: from now on it has what was under it, and its identity still. */
+static void dvsm_share_fold_end(struct dvsm_share *share)
+{
+	struct dvsm_share *under = share->under;
+
+	dvsm_share_swap_stores(share, under);
+	share->was_shared = false;
+	share->under = under->under;
+	share->depth = under->depth;
+	under->under = NULL;
+	under->nr_overs = 0;
+	dvsm_share_end_if_unread(under);
+}
+
 /* Put parts back to where they were copied from, in folios that @memcg pays for. The share keeps its identity. */
 static int dvsm_share_fold(struct dvsm_share *share, struct mem_cgroup *memcg, int here)
 {
@@ -485,16 +499,9 @@ static int dvsm_share_fold(struct dvsm_share *share, struct mem_cgroup *memcg, i
 			__set_bit(nth, under->parts);
 	}
 	set_active_memcg(old);
-	if (ret)
-		return ret;
-	dvsm_share_swap_stores(share, under);
-	share->was_shared = false;
-	share->under = under->under;
-	share->depth = under->depth;
-	under->under = NULL;
-	under->nr_overs = 0;
-	dvsm_share_end_if_unread(under);
-	return 0;
+	if (!ret)
+		dvsm_share_fold_end(share);
+	return ret;
 }
 
 /**
@@ -623,7 +630,7 @@ static bool dvsm_share_is_held(struct dvsm_share *share, struct folio *held)
 	return false;
 }
 
-/* Whether dvsm_share_fold() cannot fail: nothing is lost, and nothing has to be allocated. */
+/* Whether parts can be put back without a failure: nothing is lost, and nothing has to be allocated. */
 static bool dvsm_share_can_fold(struct dvsm_share *share)
 {
 	pgoff_t start = share->chunk << DVSM_CHUNK_ORDER;
@@ -641,6 +648,31 @@ static bool dvsm_share_can_fold(struct dvsm_share *share)
 	return true;
 }
 
+/* dvsm_share_fold() where dvsm_share_can_fold() holds. Others read what is under the parts until it is done. */
+static void dvsm_share_fold_all(struct dvsm_share *share)
+{
+	struct address_space *from = share->store->inode->i_mapping;
+	struct address_space *to = share->under->store->inode->i_mapping;
+	pgoff_t start = share->chunk << DVSM_CHUNK_ORDER;
+	unsigned int nth;
+
+	for_each_set_bit(nth, share->parts, DVSM_CHUNK_PAGES) {
+		struct folio *src = filemap_get_folio(from, start + nth);
+		struct folio *dst = filemap_get_folio(to, start + nth);
+
+		folio_lock(dst);
+		if (IS_ERR(src)) {
+			clear_highpage(folio_page(dst, start + nth - dst->index));
+		} else {
+			dvsm_folio_copy_pages(dst, src, start + nth, start + nth + 1);
+			folio_put(src);
+		}
+		folio_unlock(dst);
+		folio_put(dst);
+	}
+	dvsm_share_fold_end(share);
+}
+
 /*
  * Let the region have what its parts are over, and those who come from it lose that:
  * dvsm_share_break_keep() without a copy, for a chunk that it had to begin in parts.
@@ -654,8 +686,9 @@ static bool dvsm_share_try_take(struct dvsm_link *link, struct folio *held, int 
 		return false;
 	dvsm_share_unmap(under);
 	if (dvsm_store_chunk_is_referenced(under->store, under->chunk, held) ||
-	    !dvsm_share_can_fold(share) || dvsm_share_fold(share, NULL, NUMA_NO_NODE))
+	    !dvsm_share_can_fold(share))
 		return false;
+	dvsm_share_fold_all(share);
 	/* What it has now are the parts. */
 	dvsm_share_end_store(under, false);
 	bitmap_free(under->parts);
@@ -667,15 +700,19 @@ static bool dvsm_share_try_take(struct dvsm_link *link, struct folio *held, int 
 
 /*
  * The region alone reads its share, and cannot have one more part. Where that is for the
- * sake of others who would have to pay, and of whom nobody is strict, it goes on without
- * them. Returns as below.
+ * sake of others who had to pay for the parts, and of whom nobody is strict, it goes on
+ * without them. Returns as below.
  */
 static int dvsm_share_go_on(struct dvsm_link *link, struct folio *held, int error)
 {
 	struct dvsm_share *share = link->content;
+	struct dvsm_region *payer;
 	int ret;
 
-	if (share->terms.strict || dvsm_share_payer(link, share->under) == link->region)
+	if (share->terms.strict || share->under->terms.strict)
+		return error;
+	payer = dvsm_share_payer(link, share->under);
+	if (payer == link->region || !dvsm_region_is_hidden_for(share->store, payer))
 		return error;
 	dvsm_share_unmap(share);
 	/* The parts may have writers, whose writes a copy would miss. */
