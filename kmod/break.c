@@ -317,7 +317,7 @@ static bool dvsm_payer_is(struct dvsm_region *region, void *arg)
 	struct dvsm_link *link;
 	struct dvsm_share *share;
 
-	if (region->family != writer->region->family || region->id <= writer->region->id)
+	if (region->id <= writer->region->id)
 		return false;
 	link = xa_load(&region->links, writer->chunk);
 	for (share = link ? link->content : NULL; share; share = share->under) {
@@ -343,7 +343,7 @@ static struct dvsm_region *dvsm_share_payer(struct dvsm_link *writer, struct dvs
 		if (link->region->id > writer->region->id)
 			return link->region;
 	if (read->nr_overs)
-		dvsm_region_for_each(writer->region->id, dvsm_payer_is, &payer);
+		dvsm_family_for_each(writer->region->family, dvsm_payer_is, &payer);
 	return payer.region;
 }
 

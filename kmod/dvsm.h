@@ -41,7 +41,8 @@
  *                             mappings
  *   i_pages, page table locks the core's
  *
- * family->hidden_lock is taken inside dvsm_store_mutex[]. region->pins_lock (inside
+ * family->hidden_lock and family->members_lock are taken inside dvsm_store_mutex[]; mappings are
+ * emptied under the latter. region->pins_lock (inside
  * family->lock), dvsm_regions_lock (the list of regions), dvsm_names_lock,
  * dvsm_events_lock, dvsm_users_lock, and, inside page table locks too,
  * region->places_lock and the lock of region->uses are leaves.
@@ -84,6 +85,8 @@ struct dvsm_family {
 	refcount_t refs;		/* regions but hidden ones */
 	struct rw_semaphore lock;
 	atomic_long_t nr_firsts;	/* folios that were zeroes and were written to */
+	struct mutex members_lock;	/* @members */
+	struct list_head members;	/* regions that somebody may open */
 	struct mutex hidden_lock;	/* @hidden */
 	struct list_head hidden;	/* regions that nobody opens, for contents that
 					 * have no other place
@@ -222,6 +225,7 @@ struct dvsm_region {
 					 * marks, told all that differs from its parent; else
 					 * -1. family->lock
 					 */
+	struct list_head member;	/* family->members_lock; empty for hidden regions */
 	struct list_head hidden;	/* family->hidden_lock; of hidden regions */
 	struct list_head names;		/* dvsm_names_lock */
 	struct dvsm_hub *hub;		/* of members and events; NULL until wanted, then constant */
@@ -254,13 +258,6 @@ struct dvsm_region {
 static inline void dvsm_region_count_copy(struct dvsm_region *region, u64 chunk)
 {
 	atomic_long_add(dvsm_chunk_pages(chunk, region->nr_pages), &region->stats.nr_copied);
-}
-
-/* Whether @region may read @chunk of @other, as one family's numbers go. Context: any; a guess. */
-static inline bool dvsm_region_may_share(struct dvsm_region *region,
-					 const struct dvsm_region *other, u64 chunk)
-{
-	return region->family == other->family && xa_load(&region->links, chunk);
 }
 
 /* On whose behalf a folio is allocated, and so which node it should come from. */
@@ -320,6 +317,8 @@ struct file *dvsm_region_create(u64 length, u32 flags, struct dvsm_policy *polic
 				const char *label);
 void dvsm_region_info_fill(struct dvsm_region *region, struct dvsm_region_info *info);
 bool dvsm_region_for_each(u64 after, bool (*fn)(struct dvsm_region *region, void *arg), void *arg);
+bool dvsm_family_for_each(struct dvsm_family *family,
+			  bool (*fn)(struct dvsm_region *region, void *arg), void *arg);
 struct dvsm_region *dvsm_region_get(u64 id);
 void dvsm_region_put(struct dvsm_region *region);
 unsigned long dvsm_region_count(void);

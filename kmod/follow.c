@@ -55,7 +55,7 @@ static bool dvsm_follow_is_refused_by(struct dvsm_region *region, void *arg)
 {
 	const struct dvsm_followed *followed = arg;
 
-	return dvsm_region_may_share(region, followed->region, followed->chunk) &&
+	return xa_load(&region->links, followed->chunk) &&
 	       !dvsm_balance_lets_move(region, followed->chunk, followed->node);
 }
 
@@ -63,7 +63,7 @@ static bool dvsm_follow_note(struct dvsm_region *region, void *arg)
 {
 	const struct dvsm_followed *followed = arg;
 
-	if (dvsm_region_may_share(region, followed->region, followed->chunk))
+	if (xa_load(&region->links, followed->chunk))
 		dvsm_balance_moved(region, followed->chunk, followed->node);
 	return false;
 }
@@ -89,12 +89,12 @@ static void dvsm_follow_try(struct dvsm_followed *followed)
 	struct dvsm_region *region = followed->region;
 	struct dvsm_moved moved = {};
 
-	if (dvsm_region_for_each(0, dvsm_follow_is_refused_by, followed))
+	if (dvsm_family_for_each(region->family, dvsm_follow_is_refused_by, followed))
 		atomic_long_inc(&region->nr_held);
 	else
 		dvsm_region_migrate_chunk(region, followed->chunk, followed->node, &moved);
 	if (moved.nr_moved)
-		dvsm_region_for_each(0, dvsm_follow_note, followed);
+		dvsm_family_for_each(region->family, dvsm_follow_note, followed);
 	else
 		dvsm_balance_moved(region, followed->chunk, followed->node);
 }

@@ -309,7 +309,7 @@ static bool dvsm_migration_unmap_sharer(struct dvsm_region *region, void *arg)
 {
 	struct dvsm_link *link = arg;
 
-	if (dvsm_region_may_share(region, link->region, link->chunk))
+	if (xa_load(&region->links, link->chunk))
 		dvsm_store_unmap_chunk(region, link->chunk);
 	return false;
 }
@@ -326,7 +326,7 @@ static void dvsm_migration_unmap(struct dvsm_migration *migration, struct dvsm_l
 	} else {
 		/* Who reads those over and under it too is known to nobody but them. */
 		dvsm_share_settle(share);
-		dvsm_region_for_each(0, dvsm_migration_unmap_sharer, link);
+		dvsm_family_for_each(migration->region->family, dvsm_migration_unmap_sharer, link);
 	}
 }
 

@@ -28,6 +28,8 @@ static struct dvsm_family *dvsm_family_alloc(void)
 		return NULL;
 	refcount_set(&family->refs, 1);
 	init_rwsem(&family->lock);
+	mutex_init(&family->members_lock);
+	INIT_LIST_HEAD(&family->members);
 	mutex_init(&family->hidden_lock);
 	INIT_LIST_HEAD(&family->hidden);
 	return family;
@@ -62,6 +64,9 @@ static int dvsm_region_list(struct dvsm_region *region)
 	xa_store(&dvsm_regions, region->id, region, DVSM_GFP);
 	dvsm_nr_regions++;
 	mutex_unlock(&dvsm_regions_lock);
+	mutex_lock(&region->family->members_lock);
+	list_add_tail(&region->member, &region->family->members);
+	mutex_unlock(&region->family->members_lock);
 	return 0;
 }
 
@@ -71,6 +76,11 @@ static void dvsm_region_unlist(struct dvsm_region *region)
 	if (xa_erase(&dvsm_regions, region->id))
 		dvsm_nr_regions--;
 	mutex_unlock(&dvsm_regions_lock);
+	if (list_empty(&region->member))
+		return;
+	mutex_lock(&region->family->members_lock);
+	list_del_init(&region->member);
+	mutex_unlock(&region->family->members_lock);
 }
 
 /**
@@ -92,6 +102,31 @@ bool dvsm_region_for_each(u64 after, bool (*fn)(struct dvsm_region *region, void
 	while (!stopped && (region = xa_find_after(&dvsm_regions, &id, ULONG_MAX, XA_PRESENT)))
 		stopped = fn(region, arg);
 	mutex_unlock(&dvsm_regions_lock);
+	return stopped;
+}
+
+/**
+ * dvsm_family_for_each - Call a function for all regions of a family but hidden ones.
+ * @family: the family
+ * @fn: as for dvsm_region_for_each()
+ * @arg: handed to @fn
+ *
+ * Context: may sleep.
+ * Return: whether @fn stopped it.
+ */
+bool dvsm_family_for_each(struct dvsm_family *family,
+			  bool (*fn)(struct dvsm_region *region, void *arg), void *arg)
+{
+	struct dvsm_region *region;
+	bool stopped = false;
+
+	mutex_lock(&family->members_lock);
+	list_for_each_entry(region, &family->members, member) {
+		stopped = fn(region, arg);
+		if (stopped)
+			break;
+	}
+	mutex_unlock(&family->members_lock);
 	return stopped;
 }
 
@@ -212,6 +247,7 @@ static struct dvsm_region *dvsm_region_alloc(u64 length, u32 flags, struct dvsm_
 
 	if (!region)
 		return NULL;
+	INIT_LIST_HEAD(&region->member);
 	INIT_LIST_HEAD(&region->hidden);
 	INIT_LIST_HEAD(&region->names);
 	xa_init_flags(&region->links, XA_FLAGS_ACCOUNT);

@@ -375,10 +375,9 @@ void dvsm_link_set_base(struct dvsm_link *link, struct dvsm_share *share)
 }
 
 /* Who is left of a family may have chunks that can be whole again. */
-static bool dvsm_family_want_huge(struct dvsm_region *region, void *family)
+static bool dvsm_family_want_huge(struct dvsm_region *region, void *arg)
 {
-	if (region->family == family)
-		dvsm_promote_want(region);
+	dvsm_promote_want(region);
 	return false;
 }
 
@@ -406,7 +405,7 @@ void dvsm_links_retire(struct dvsm_region *region)
 			dvsm_link_prune(region, chunk);
 	}
 	if (parts)
-		dvsm_region_for_each(0, dvsm_family_want_huge, region->family);
+		dvsm_family_for_each(region->family, dvsm_family_want_huge, NULL);
 }
 
 /* A family's place for contents that belong to no open region alone. */
