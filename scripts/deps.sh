@@ -7,7 +7,7 @@ set -euo pipefail
 
 declare -A groups=(
 	[build]="gcc make libc6-dev liburing-dev libjansson-dev libncurses-dev"
-	[vm]="gcc make libc6-dev liburing-dev libjansson-dev libncurses-dev qemu-system-x86 busybox-static cpio kmod pahole xz-utils"
+	[vm]="gcc make libc6-dev liburing-dev libjansson-dev libncurses-dev qemu-system-x86 busybox-static cpio kmod libnuma1 pahole xz-utils"
 	[debug-kernel]="gcc make libc6-dev bc bison flex libelf-dev libssl-dev perl kmod xz-utils"
 	[check]="g++ clang libclang-rt-dev sparse shellcheck perl patch pkg-config fio python3"
 	[bench]="fio"
