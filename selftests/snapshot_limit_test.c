@@ -346,6 +346,37 @@ TEST_F(snapshot_payer, live_writer_gets_an_error_where_a_strict_snapshot_s_payer
 	EXPECT_EQ(0, child_wait(taker));
 }
 
+/* A later snapshot, which was not strict, has left its terms with what the region reads. */
+TEST_F(snapshot_payer, strict_snapshot_loses_nothing_after_one_that_was_not)
+{
+	struct dvsm_region_info info;
+	unsigned long nr;
+	int later, ret;
+	pid_t taker;
+
+	if (variant->granularity == CHUNK)
+		SKIP(return, "nothing is left to be copied");
+	START_TAKER(taker, DVSM_SNAPSHOT_F_STRICT, false);
+	for (size_t at = 48; at < LENGTH; at += CHUNK)
+		ASSERT_EQ(1, pwrite(self->fd, "w", 1, at));
+	later = snapshot_take_in_parts(self->fd, variant->granularity, 0);
+	ASSERT_LE(0, later);
+	close(later);
+	ASSERT_TRUE(stats_reach("regions", 2, 10) == 0);
+	LEAVE_ROOM();
+	ret = write_granules(self->fd, self->map, variant->granularity, variant->by_call,
+			     self->nr_written);
+	EXPECT_EQ(variant->by_call ? ENOMEM : SIGBUS, ret);
+	nr = *self->nr_written;
+	EXPECT_GT(LENGTH / variant->granularity, nr);
+	EXPECT_TRUE(is_written_up_to(self->map, variant->granularity, nr));
+	EXPECT_TRUE(is_written_up_to(self->old, variant->granularity, 0));
+	ASSERT_EQ(0, region_info(self->snapshot, &info));
+	EXPECT_EQ(0, info.out_nr_lost);
+	ASSERT_EQ(0, step_on(self->sock[0]));
+	EXPECT_EQ(0, child_wait(taker));
+}
+
 /* Each chunk that the snapshot has left is whole; the others tell that they are lost. */
 TEST_F(snapshot_payer, live_writer_goes_on_where_a_snapshot_s_payer_is_at_his_limit)
 {
