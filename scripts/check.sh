@@ -248,9 +248,9 @@ nothing_forgotten()
 # job_vm KERNEL[-1|-2]: all selftests, or every second one: the debug kernel is slow, and two machines use both cores
 job_vm()
 {
-	local name=$1 kernel=${1%-[12]} limit=600 total=1800 status=0 filter='' programs begin=() settings=() extra=(--append hugepages=64)
+	local name=$1 kernel=${1%-[12]} limit=600 total=2700 status=0 filter='' programs begin=() settings=() extra=(--append hugepages=64)
 	case $kernel in
-	debug*) limit=900 total=3600; export DVSM_KCOV=1 ;;	# a program, all of them
+	debug*) limit=900 total=4200; export DVSM_KCOV=1 ;;	# a program, all of them
 	# The core's own races are not ours to report: selftests/kcsan.sh says whose are.
 	kcsan) limit=900 total=3600; extra+=(--append kcsan.early_enable=0); begin=(selftests/kcsan.sh) ;;
 	# Debian's kernels zero every page otherwise, which hides who does not. 6.12 runs as Debian has it, debug zeroes nothing.
