@@ -66,8 +66,8 @@ static enum dvsm_mover dvsm_mover_find(struct dvsm_region *region, struct folio 
 	return DVSM_MOVER_OTHER;
 }
 
-static void dvsm_node_count_move(struct dvsm_region *region, struct folio *dst, int from,
-				 enum dvsm_mover mover)
+static void dvsm_folio_moved(struct dvsm_region *region, struct folio *dst, int from,
+			     enum dvsm_mover mover)
 {
 	int to = folio_nid(dst);
 
@@ -77,6 +77,8 @@ static void dvsm_node_count_move(struct dvsm_region *region, struct folio *dst, 
 	atomic_long_inc(&region->nodes[to].nr_moved_in[mover]);
 	trace_dvsm_folio_move(region->id, dst->index, folio_order(dst), from, to, mover);
 	dvsm_balance_moved(region, dvsm_page_chunk(dst->index), to);
+	if (folio_order(dst) < DVSM_CHUNK_ORDER)
+		dvsm_promote_want(region);
 }
 
 /* In one piece, and not for nothing where the hardware has lost a part. */
@@ -132,8 +134,7 @@ int dvsm_folio_migrate(struct address_space *mapping, struct folio *dst, struct 
 	if (ret)
 		return ret;
 	folio_migrate_flags(dst, src);
-	dvsm_node_count_move(region, dst, folio_nid(src),
-			     dvsm_mover_find(region, dst, mode));
+	dvsm_folio_moved(region, dst, folio_nid(src), dvsm_mover_find(region, dst, mode));
 	return 0;
 }
 
@@ -259,7 +260,7 @@ static int dvsm_migration_move(struct dvsm_migration *migration, struct folio *s
 		ret = dvsm_migration_replace(migration, dst, src);
 	folio_unlock(src);
 	if (!ret)
-		dvsm_node_count_move(migration->region, dst, folio_nid(src), migration->mover);
+		dvsm_folio_moved(migration->region, dst, folio_nid(src), migration->mover);
 	folio_put(dst);
 	return ret;
 }

@@ -308,6 +308,8 @@ int dvsm_region_place_set(struct dvsm_region *region, const struct dvsm_region_p
 	ret = dvsm_place_set(region, arg->offset >> DVSM_CHUNK_SHIFT,
 			     (end - 1) >> DVSM_CHUNK_SHIFT, policy);
 	dvsm_policy_put(policy);
+	if (!ret)
+		dvsm_promote_want(region);
 	return ret;
 }
 

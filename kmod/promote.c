@@ -496,7 +496,7 @@ static void dvsm_promote_work(struct work_struct *work);
 static DECLARE_DELAYED_WORK(dvsm_promote_worker, dvsm_promote_work);
 
 /**
- * dvsm_promote_want - A chunk had to be made of small folios.
+ * dvsm_promote_want - A chunk of small folios is new, is elsewhere, or belongs elsewhere.
  * @region: the region
  *
  * Context: any.

@@ -504,6 +504,20 @@ FIXTURE_TEARDOWN_PARENT(promote_hog)
 
 #define HOG_LENGTH_HERE	(64 * CHUNK)
 
+/* How many bytes are huge once at least @wanted are, or after a minute. */
+static uint64_t huge_after_work(int fd, uint64_t wanted)
+{
+	unsigned long end = clock_ms() + 60000;
+	struct dvsm_region_info info;
+
+	do {
+		sleep_ms(200);
+		if (region_info(fd, &info))
+			return 0;
+	} while (info.out_resident_huge < wanted && clock_ms() < end);
+	return info.out_resident_huge;
+}
+
 TEST_F(promote_hog, without_huge_folios_chunks_stay_and_with_them_they_grow)
 {
 	int fd = region_create_on(self->dev, HOG_LENGTH_HERE, 0, DVSM_POLICY_BIND,
@@ -533,7 +547,6 @@ TEST_F(promote_hog, worker_does_it_when_it_is_on)
 	int fd = region_create_on(self->dev, HOG_LENGTH_HERE, 0, DVSM_POLICY_BIND,
 				  1ULL << self->node);
 	char *map = region_map(fd, HOG_LENGTH_HERE, 0);
-	unsigned long end = clock_ms() + 60000;
 	struct dvsm_region_info info;
 	uint64_t huge;
 
@@ -548,12 +561,8 @@ TEST_F(promote_hog, worker_does_it_when_it_is_on)
 	ASSERT_EQ(0, region_info(fd, &info));
 	EXPECT_EQ(huge, info.out_resident_huge);
 	ASSERT_EQ(0, param_set("promote_seconds", 1));
-	do {
-		sleep_ms(200);
-		ASSERT_EQ(0, region_info(fd, &info));
-	} while (info.out_resident_huge < HOG_LENGTH_HERE && clock_ms() < end);
-	EXPECT_EQ(HOG_LENGTH_HERE, info.out_resident_huge);
-	EXPECT_EQ(HOG_LENGTH_HERE, info.out_resident);
+	EXPECT_EQ(HOG_LENGTH_HERE, huge_after_work(fd, HOG_LENGTH_HERE));
+	EXPECT_EQ(HOG_LENGTH_HERE, region_resident(fd));
 	EXPECT_EQ(0, stamps_wrong(map, HOG_LENGTH_HERE, 3));
 	EXPECT_EQ(-EINVAL, param_set("promote_seconds", 86401));
 }
@@ -562,10 +571,10 @@ TEST_F(promote_hog, worker_does_it_when_it_is_on)
 TEST_F(promote_hog, worker_leaves_chunks_that_belong_where_their_user_may_not_have_memory)
 {
 	int fd = region_create_on(self->dev, HOG_LENGTH_HERE, 0, DVSM_POLICY_INTERLEAVE, 0);
-	const uint64_t due = HOG_LENGTH_HERE / nr_nodes_with_memory();
+	uint64_t due = HOG_LENGTH_HERE / nr_nodes_with_memory() / CHUNK * CHUNK;
+	uint64_t other = 1ULL << __builtin_ctzll(node_mask());
 	char *map = region_map(fd, HOG_LENGTH_HERE, 0), node[16], c = 0;
-	unsigned long end = clock_ms() + 60000, left = 0;
-	struct dvsm_region_info info;
+	unsigned long left = 0;
 	struct cgroup cgroup;
 	int go[2], done[2];
 	pid_t pid;
@@ -586,14 +595,20 @@ TEST_F(promote_hog, worker_leaves_chunks_that_belong_where_their_user_may_not_ha
 	ASSERT_EQ(0, c);
 	hog_release(&self->hog);
 	ASSERT_EQ(0, param_set("promote_seconds", 1));
-	do {
-		sleep_ms(200);
-		ASSERT_EQ(0, region_info(fd, &info));
-	} while (info.out_resident_huge < due / CHUNK * CHUNK && clock_ms() < end);
-	EXPECT_LE(due / CHUNK * CHUNK, info.out_resident_huge);
+	EXPECT_LE(due, huge_after_work(fd, due));
 	for (size_t at = 0; at < HOG_LENGTH_HERE; at += CHUNK)
 		left += read_at(map + at) || page_node(map + at) != self->node;
 	EXPECT_EQ(0, left);
+	/* What is on the right node since the worker looked is looked at again. */
+	ASSERT_EQ(0, region_place(fd, 0, HOG_LENGTH_HERE / 2, DVSM_POLICY_BIND,
+				  1ULL << self->node, NULL));
+	due = HOG_LENGTH_HERE / 2 + due / 2 / CHUNK * CHUNK;
+	EXPECT_LE(due, huge_after_work(fd, due));
+	ASSERT_EQ(0, region_place(fd, HOG_LENGTH_HERE / 2, HOG_LENGTH_HERE / 2, DVSM_POLICY_BIND,
+				  other, NULL));
+	sleep_ms(3000);
+	ASSERT_EQ(0, region_migrate(fd, HOG_LENGTH_HERE / 2, HOG_LENGTH_HERE / 2, other, NULL));
+	EXPECT_EQ(HOG_LENGTH_HERE, huge_after_work(fd, HOG_LENGTH_HERE));
 	EXPECT_EQ(0, stamps_wrong(map, HOG_LENGTH_HERE, 3));
 	munmap(map, HOG_LENGTH_HERE);
 	EXPECT_EQ(1, write(go[1], "", 1));
