@@ -6,6 +6,7 @@
 #include <linux/bitmap.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/vmalloc.h>
 
 #include "dvsm.h"
 #include "snapshot.h"
@@ -15,7 +16,10 @@
 static int dvsm_ranges_grow(struct dvsm_ranges *ranges)
 {
 	unsigned int nr_room = min(ranges->nr_max, max(2 * ranges->nr_room, DVSM_RANGES_BATCH));
-	struct dvsm_range *more = kvcalloc(nr_room, sizeof(*more), DVSM_GFP);
+	size_t size = array_size(nr_room, sizeof(*ranges->ranges));
+	/* The family is locked: no search for memory that is in one piece. */
+	struct dvsm_range *more = size > PAGE_SIZE ? __vmalloc(size, DVSM_GFP)
+						   : kmalloc(size, DVSM_GFP);
 
 	if (!more)
 		return -ENOMEM;

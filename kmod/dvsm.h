@@ -329,6 +329,8 @@ int dvsm_watch_list(struct dvsm_region_list *arg);
 struct file *dvsm_watch_open(u64 id);
 
 /* inode.c */
+int dvsm_inode_init(void);
+void dvsm_inode_exit(void);
 int dvsm_inode_pin(void);
 void dvsm_inode_unpin(void);
 struct inode *dvsm_inode_create(struct dvsm_region *region);

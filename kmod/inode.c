@@ -17,6 +17,7 @@
 #include <linux/mount.h>
 #include <linux/pagemap.h>
 #include <linux/pseudo_fs.h>
+#include <linux/slab.h>
 
 #include "dvsm.h"
 
@@ -25,6 +26,24 @@
 /* Guarded by simple_pin_fs(). */
 static struct vfsmount *dvsm_mnt;
 static int dvsm_mnt_count;
+
+static struct kmem_cache *dvsm_inode_cache;
+
+static void dvsm_inode_init_once(void *inode)
+{
+	inode_init_once(inode);
+}
+
+/* The core would have a process of the cgroup that pays killed for want of memory. */
+static struct inode *dvsm_inode_alloc(struct super_block *sb)
+{
+	return alloc_inode_sb(sb, dvsm_inode_cache, DVSM_GFP);
+}
+
+static void dvsm_inode_free(struct inode *inode)
+{
+	kmem_cache_free(dvsm_inode_cache, inode);
+}
 
 static void dvsm_inode_evict(struct inode *inode)
 {
@@ -37,6 +56,8 @@ static void dvsm_inode_evict(struct inode *inode)
 }
 
 static const struct super_operations dvsm_super_ops = {
+	.alloc_inode	= dvsm_inode_alloc,
+	.free_inode	= dvsm_inode_free,
 	.evict_inode	= dvsm_inode_evict,
 	.drop_inode	= generic_delete_inode,
 	.statfs		= simple_statfs,
@@ -76,6 +97,31 @@ static struct file_system_type dvsm_fs_type = {
 	.init_fs_context	= dvsm_fs_init_context,
 	.kill_sb		= kill_anon_super,
 };
+
+/**
+ * dvsm_inode_init - Make ready for inodes.
+ *
+ * Context: module init.
+ * Return: 0 or -ENOMEM.
+ */
+int dvsm_inode_init(void)
+{
+	dvsm_inode_cache = kmem_cache_create("dvsm_inode", sizeof(struct inode), 0,
+					     SLAB_ACCOUNT, dvsm_inode_init_once);
+	return dvsm_inode_cache ? 0 : -ENOMEM;
+}
+
+/**
+ * dvsm_inode_exit - Undo dvsm_inode_init().
+ *
+ * Context: module exit; no region is left.
+ */
+void dvsm_inode_exit(void)
+{
+	/* Inodes are freed by RCU. */
+	rcu_barrier();
+	kmem_cache_destroy(dvsm_inode_cache);
+}
 
 /**
  * dvsm_inode_pin - Keep the file system mounted.

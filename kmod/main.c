@@ -84,9 +84,12 @@ static int __init dvsm_init(void)
 	int ret;
 
 	dvsm_store_init();
-	ret = dvsm_share_init();
+	ret = dvsm_inode_init();
 	if (ret)
 		return ret;
+	ret = dvsm_share_init();
+	if (ret)
+		goto err_inode;
 	dvsm_debugfs_init();
 	ret = misc_register(&dvsm_device);
 	if (ret)
@@ -96,6 +99,8 @@ static int __init dvsm_init(void)
 err_debugfs:
 	dvsm_debugfs_exit();
 	dvsm_share_exit();
+err_inode:
+	dvsm_inode_exit();
 	return ret;
 }
 
@@ -108,6 +113,7 @@ static void __exit dvsm_exit(void)
 	dvsm_name_exit();
 	dvsm_events_exit();
 	dvsm_share_exit();
+	dvsm_inode_exit();
 }
 
 module_init(dvsm_init);
