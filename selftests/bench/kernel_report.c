@@ -37,6 +37,8 @@ static const struct bar bars[] = {
 	{ "snapshot-write-4k", "dvsm-region", "snapshot-write-4k", "anon-4k", 1.5 },
 	{ "pages-extra", "dvsm-region", "pages", "dvsm-region", 0.015 },
 	{ "diff-100-4k", "dvsm-region", "diff-50-4k", "dvsm-region", 2.1 },
+	{ "restore-100-4k", "dvsm-region", "restore-50-4k", "dvsm-region", 2.1 },
+	{ "merge-100-4k", "dvsm-region", "merge-50-4k", "dvsm-region", 2.1 },
 	{ "use-off", "dvsm-region", "use-unscanned", "dvsm-region", 1.0005 },
 	{ "use-observe", "dvsm-region", "use-off", "dvsm-region", 1.01 },
 	{ "migrate", "dvsm-region", "move-pages", "shmem-thp", 1 },

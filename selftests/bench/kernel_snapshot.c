@@ -17,7 +17,7 @@
 
 #define BLOCK			(64UL << 10)
 #define NR_TAKES		3
-#define NR_DIFFS		3
+#define NR_COMPARISONS		3
 #define NR_DIVERGED		100
 #define SPARSE_LENGTH		(1UL << 40)
 
@@ -304,14 +304,15 @@ static int copy(const struct memory *memory, struct samples *samples)
 	return resident_end(&resident);
 }
 
-static int diff_all(int fd, int other)
+/* Returns how many ranges differ. */
+static int diff_all(int fd, int snapshot)
 {
 	struct dvsm_range ranges[64];
 	struct dvsm_region_diff arg = {
 		.size = sizeof(arg),
 		.ranges = (uintptr_t)ranges,
 		.nr_ranges = ARRAY_SIZE(ranges),
-		.other = other,
+		.other = snapshot,
 	};
 	int nr = 0;
 
@@ -325,42 +326,67 @@ static int diff_all(int fd, int other)
 	return nr;
 }
 
-/* The whole difference, of a region of which @nr_diverged pages were written, each in a chunk of its own. */
-static int diff_of(const struct memory *memory, struct samples *samples, size_t granularity,
-		   size_t nr_diverged)
+/* Returns how many pages were restored. */
+static int restore_all(int fd, int snapshot)
 {
+	struct dvsm_snapshot_restore arg = { .size = sizeof(arg), .snapshot = snapshot };
+
+	return ioctl(fd, DVSM_IOC_SNAPSHOT_RESTORE, &arg) ? -errno : (int)(arg.out_restored / PAGE);
+}
+
+/* Returns how many pages were merged. */
+static int merge_all(int fd, int snapshot)
+{
+	struct dvsm_snapshot_merge arg = { .size = sizeof(arg), .snapshot = snapshot };
+
+	return ioctl(fd, DVSM_IOC_SNAPSHOT_MERGE, &arg) ? -errno : (int)(arg.out_merged / PAGE);
+}
+
+/* A command that goes by what differs between a region and its snapshot. */
+struct comparison {
+	int (*run)(int fd, int snapshot);
+	bool of_snapshot;	/* it is the snapshot that was written to */
+	size_t granularity;
+	size_t nr_diverged;	/* pages, each in a chunk of its own */
+};
+
+static int compare(const struct memory *memory, struct samples *samples,
+		   const struct comparison *comparison)
+{
+	size_t i, nr_diverged = comparison->nr_diverged;
 	struct resident resident;
 	struct sharer sharer;
-	size_t i;
+	char *map;
 	int ret = resident_make(&resident, memory, nr_large_chunks * CHUNK);
 
 	if (ret)
 		return ret;
 	write_each(&resident, CHUNK);
-	ret = sharer_begin(&sharer, &resident, granularity);
+	ret = sharer_begin(&sharer, &resident, comparison->granularity);
 	if (ret)
 		return ret;
-	/* Not adjacent: each is a range of its own. */
-	for (i = 0; i < nr_diverged; i++)
-		resident.map[2 * i * CHUNK]++;
-	for (i = 0; i < NR_DIFFS; i++) {
+	map = memory_map(memory, comparison->of_snapshot ? sharer.fd : resident.fd, resident.size,
+			 false);
+	if (map == MAP_FAILED)
+		return -errno;
+	for (i = 0; i < NR_COMPARISONS; i++) {
 		uint64_t start;
+		size_t at;
 		int nr;
 
+		/* Not adjacent: each is a range of its own. */
+		for (at = 0; at < nr_diverged; at++)
+			((volatile char *)map)[2 * at * CHUNK]++;
 		clock_wait_tick();
 		start = clock_read();
-		nr = diff_all(resident.fd, sharer.fd);
+		nr = comparison->run(resident.fd, sharer.fd);
 		samples_add(samples, clock_read() - start);
 		if (nr != nr_diverged)
 			return nr < 0 ? nr : -EIO;
 	}
+	munmap(map, resident.size);
 	sharer_end(&sharer);
 	return resident_end(&resident);
-}
-
-static int diff_none(const struct memory *memory, struct samples *samples)
-{
-	return diff_of(memory, samples, CHUNK, 0);
 }
 
 static size_t nr_diverged_of(size_t wanted)
@@ -368,20 +394,25 @@ static size_t nr_diverged_of(size_t wanted)
 	return wanted < nr_large_chunks / 2 ? wanted : nr_large_chunks / 2;
 }
 
-static int diff_some(const struct memory *memory, struct samples *samples)
-{
-	return diff_of(memory, samples, CHUNK, nr_diverged_of(NR_DIVERGED));
+#define COMPARISON(name, command, written, bytes, nr) \
+static int name(const struct memory *memory, struct samples *samples) \
+{ \
+	return compare(memory, samples, &(struct comparison) { \
+		.run = command, \
+		.of_snapshot = written, \
+		.granularity = bytes, \
+		.nr_diverged = nr, \
+	}); \
 }
 
-static int diff_pages(const struct memory *memory, struct samples *samples)
-{
-	return diff_of(memory, samples, PAGE, nr_diverged_of(NR_DIVERGED));
-}
-
-static int diff_fewer_pages(const struct memory *memory, struct samples *samples)
-{
-	return diff_of(memory, samples, PAGE, nr_diverged_of(NR_DIVERGED) / 2);
-}
+COMPARISON(diff_none, diff_all, false, CHUNK, 0)
+COMPARISON(diff_some, diff_all, false, CHUNK, nr_diverged_of(NR_DIVERGED))
+COMPARISON(diff_pages, diff_all, false, PAGE, nr_diverged_of(NR_DIVERGED))
+COMPARISON(diff_fewer_pages, diff_all, false, PAGE, nr_diverged_of(NR_DIVERGED) / 2)
+COMPARISON(restore_pages, restore_all, false, PAGE, nr_diverged_of(NR_DIVERGED))
+COMPARISON(restore_fewer_pages, restore_all, false, PAGE, nr_diverged_of(NR_DIVERGED) / 2)
+COMPARISON(merge_pages, merge_all, true, PAGE, nr_diverged_of(NR_DIVERGED))
+COMPARISON(merge_fewer_pages, merge_all, true, PAGE, nr_diverged_of(NR_DIVERGED) / 2)
 
 /* Bytes that all regions have, by the module's own count; what is anybody's page table is not among them. */
 static int charged(size_t *bytes)
@@ -464,5 +495,11 @@ const struct measure snapshot_measures[] = {
 	{ "diff-100-4k", "diff of a large region with 100 pages of difference, at 4 KiB", MEMORY_SNAPSHOT,
 	  .run = diff_pages },
 	{ "diff-50-4k", "the same with 50 pages", MEMORY_SNAPSHOT, .run = diff_fewer_pages },
+	{ "restore-100-4k", "restore of a large region with 100 pages of difference, at 4 KiB",
+	  MEMORY_SNAPSHOT, .run = restore_pages },
+	{ "restore-50-4k", "the same with 50 pages", MEMORY_SNAPSHOT, .run = restore_fewer_pages },
+	{ "merge-100-4k", "merge of a snapshot with 100 pages of difference, at 4 KiB",
+	  MEMORY_SNAPSHOT, .run = merge_pages },
+	{ "merge-50-4k", "the same with 50 pages", MEMORY_SNAPSHOT, .run = merge_fewer_pages },
 	{},
 };
