@@ -43,13 +43,15 @@ int dvsm_device_open(void)
 /* A command on the device itself: what dvsm_ioctl() answers. */
 int dvsm_device_ioctl(unsigned long command, void *argument)
 {
+	int cancel = dvsm_cancel_off();
 	int device = dvsm_device_open();
-	int result;
+	int result = device;
 
-	if (device < 0)
-		return device;
-	result = dvsm_ioctl(device, command, argument);
-	close(device);
+	if (device >= 0) {
+		result = dvsm_ioctl(device, command, argument);
+		close(device);
+	}
+	dvsm_cancel_on(cancel);
 	return result;
 }
 

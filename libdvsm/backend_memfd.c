@@ -148,13 +148,14 @@ static int dvsm_memfd_descriptor(const struct dvsm_region *region, unsigned int 
 	if (fd < 0)
 		/* ENOENT, ENODEV: a kernel without 2 MiB hugetlb pages */
 		return errno == ENOENT || errno == ENODEV || errno == ENOSYS ? -EOPNOTSUPP : -errno;
-	if (!ftruncate(fd, (off_t)region->length) &&
-	    /* The length is what others may rely on: no SIGBUS by a sibling's ftruncate. */
-	    !fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
+	error = dvsm_file_set_length(fd, region->length);
+	/* The length is what others may rely on: no SIGBUS by a sibling's ftruncate. */
+	if (!error && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
+		error = -errno;
+	if (!error)
 		return fd;
-	error = errno;
 	close(fd);
-	return error == EFBIG ? -EINVAL : -error;
+	return error;
 }
 
 static int dvsm_memfd_try_hugetlb(struct dvsm_region *region)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* Finding a heap that somebody else made, and leaving one. */
 #include "heap_backing.h"
+#include "heap_chunk.h"
 #include "heap_class.h"
 #include "heap_cpu.h"
 #include "heap_lane.h"
@@ -137,15 +138,15 @@ struct dvsm_heap *dvsm_heap_attach_named(const char *name, uint32_t backend)
 	return dvsm_fail_null(error);
 }
 
-static struct dvsm_region *dvsm_heap_named_region(const char *name, uint32_t mode, uint32_t flags,
-						  const struct dvsm_heap_options *options)
+static struct dvsm_region *dvsm_heap_nameable_region(uint32_t mode, uint32_t flags,
+						     const struct dvsm_heap_options *options)
 {
 	struct dvsm_region_options wish = {
 		.size = sizeof(wish), .backend = options->backend, .label = "heap",
 	};
 	uint64_t length = options->reserve ? options->reserve : dvsm_heap_reserve(false);
 
-	return dvsm_region_create_named(name, mode, flags, length, &wish);
+	return dvsm_nameable_create(mode, flags, length, &wish);
 }
 
 struct dvsm_heap *dvsm_heap_create_named(const char *name, uint32_t mode, uint32_t flags,
@@ -163,17 +164,22 @@ struct dvsm_heap *dvsm_heap_create_named(const char *name, uint32_t mode, uint32
 		rest = *options;
 		rest.size = sizeof(rest);
 	}
-	region = dvsm_heap_named_region(name, mode, flags, &rest);
+	region = dvsm_heap_nameable_region(mode, flags, &rest);
 	if (!region)
 		return NULL;
 	rest.reserve = 0;
 	rest.backend = 0;
 	heap = dvsm_heap_create_on(region, &rest);
-	if (heap)
+	if (!heap) {
+		error = errno;
+		dvsm_region_destroy(region);
+		return dvsm_fail_null(error);
+	}
+	/* Last: who dies before that leaves nothing that others find and wait for. */
+	if (!dvsm_nameable_name(region, name, mode, flags))
 		return heap;
 	error = errno;
-	dvsm_name_unlink(name, dvsm_region_backend(region));
-	dvsm_region_destroy(region);
+	dvsm_heap_detach(heap);
 	return dvsm_fail_null(error);
 }
 
@@ -199,8 +205,10 @@ void dvsm_heap_detach(struct dvsm_heap *heap)
 		dvsm_heap_unmap_grown(heap);
 	else
 		munmap((void *)heap->base, heap->size);
-	if (heap->region)
+	if (heap->region && dvsm_backing_has_file(heap))
 		dvsm_region_destroy(heap->region);
+	else if (heap->region)
+		dvsm_handle_destroy(heap->region);
 	munmap(heap, DVSM_PAGE_SIZE);
 }
 
@@ -208,7 +216,9 @@ void dvsm_heap_destroy(struct dvsm_heap *heap)
 {
 	if (!heap || heap == &dvsm_default_heap)
 		return;
-	if (heap->region)
+	if (heap->region && dvsm_backing_has_file(heap))
 		dvsm_region_discard(heap->region, 0, 0, NULL);
+	else if (heap->region)
+		dvsm_backing_discard(heap, 0, heap->size);
 	dvsm_heap_detach(heap);
 }

@@ -2,6 +2,7 @@
 /* What the heap wants of the memory below it: the only heap file that knows regions from private memory. */
 #include <linux/mempolicy.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -131,9 +132,17 @@ void dvsm_backing_advise(const struct dvsm_heap *heap)
 		madvise((void *)(heap->base + first), heap->size - first, MADV_HUGEPAGE);
 }
 
+/* The region's descriptor may have been closed behind the library's back, and its number be another file's by now. */
+bool dvsm_backing_has_file(const struct dvsm_heap *heap)
+{
+	struct stat file;
+
+	return !fstat(dvsm_region_fd(heap->region), &file) && file.st_dev == heap->file_dev &&
+	       file.st_ino == heap->file_ino;
+}
+
 /*
- * The descriptor may have been closed behind the library's back, and its number be another file's by now:
- * shared memory is discarded by its address where that works, which is everywhere but for who may not open the
+ * Shared memory is discarded by its address where that works, which is everywhere but for who may not open the
  * device, or has an older module.
  *
  * An error leaves the memory where it is. Pages of the pool stay: a hole has no reservation, and the next touch could
@@ -155,6 +164,8 @@ int dvsm_backing_discard(const struct dvsm_heap *heap, uint64_t offset, uint64_t
 		return madvise(address, length, MADV_REMOVE) ? -errno : 0;
 	if (!dvsm_device_discard_at(address, length))
 		return 0;
+	if (!dvsm_backing_has_file(heap))
+		return -EBADF;
 	return dvsm_region_discard(heap->region, offset, length, NULL);
 }
 

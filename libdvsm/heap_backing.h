@@ -19,6 +19,7 @@ void *dvsm_backing_map_slot(const struct dvsm_region *region, uint64_t size, uns
 void *dvsm_backing_map_anywhere(const struct dvsm_region *region, uint64_t size);
 void dvsm_backing_shrink(const struct dvsm_heap *heap, uint32_t first, uint32_t end);
 void dvsm_backing_advise(const struct dvsm_heap *heap);
+bool dvsm_backing_has_file(const struct dvsm_heap *heap);
 
 /* heap_create.c */
 void dvsm_layout(struct dvsm_heap_header *header);

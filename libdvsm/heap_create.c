@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -68,6 +69,7 @@ int dvsm_heap_view(struct dvsm_heap *heap, struct dvsm_heap_header *header,
 		   struct dvsm_region *region)
 {
 	uintptr_t base = (uintptr_t)header;
+	struct stat file;
 	uint32_t size;
 	void *zeroes;
 
@@ -98,6 +100,10 @@ int dvsm_heap_view(struct dvsm_heap *heap, struct dvsm_heap_header *header,
 	}
 	heap->words = (struct dvsm_word *)(base + header->words);
 	heap->region = region;
+	if (region && !fstat(dvsm_region_fd(region), &file)) {
+		heap->file_dev = file.st_dev;
+		heap->file_ino = file.st_ino;
+	}
 	heap->base = base;
 	dvsm_rseq_init();
 	heap->fast.area = dvsm_rseq_offset;
@@ -478,7 +484,7 @@ struct dvsm_heap *dvsm_heap_default(void)
 {
 	struct dvsm_heap_options options = { .size = sizeof(options), .flags = dvsm_default_flags };
 	int state = atomic_load_explicit(&dvsm_default_state, memory_order_acquire);
-	int self = 0, error;
+	int self = 0, error, cancel;
 
 	while (state != 1) {
 		if (!self)
@@ -489,10 +495,13 @@ struct dvsm_heap *dvsm_heap_default(void)
 		} else if (state) {
 			sched_yield();
 		} else if (atomic_compare_exchange_strong(&dvsm_default_state, &state, self)) {
+			/* Others wait for it. */
+			cancel = dvsm_cancel_off();
 			error = dvsm_heap_init(&dvsm_default_heap, NULL, &options);
 			if (!error)
 				dvsm_default_heap.fast.limit = DVSM_SMALL_MAX + 1;
 			atomic_store(&dvsm_default_state, !error);
+			dvsm_cancel_on(cancel);
 			if (error)
 				return dvsm_fail_null(error);
 			/* Now, as it may allocate. */

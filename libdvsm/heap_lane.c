@@ -227,6 +227,16 @@ bool dvsm_lane_acquire(const struct dvsm_heap *heap, struct dvsm_hold *hold)
 	return dvsm_lane_rounds(heap, hold, 10000);
 }
 
+/* A millisecond. */
+static void dvsm_let_others_run(void)
+{
+	const struct timespec millisecond = { .tv_nsec = 1000000 };
+	int cancel = dvsm_cancel_off();
+
+	nanosleep(&millisecond, NULL);
+	dvsm_cancel_on(cancel);
+}
+
 /**
  * dvsm_lane_wait - as above, however long it takes.
  *
@@ -234,12 +244,10 @@ bool dvsm_lane_acquire(const struct dvsm_heap *heap, struct dvsm_hold *hold)
  */
 void dvsm_lane_wait(const struct dvsm_heap *heap, struct dvsm_hold *hold)
 {
-	const struct timespec while_others_run = { .tv_nsec = 1000000 };
-
 	if (dvsm_lane_acquire(heap, hold))
 		return;
 	do
-		nanosleep(&while_others_run, NULL);
+		dvsm_let_others_run();
 	while (!dvsm_lane_rounds(heap, hold, 1));
 }
 
@@ -308,12 +316,10 @@ unsigned int dvsm_heap_patience = 2000;
 /* For the next try of somebody's lock. False: that was enough. */
 static bool dvsm_lane_pause(unsigned int round)
 {
-	const struct timespec while_others_run = { .tv_nsec = 1000000 };
-
 	if (round < 100)
 		sched_yield();
 	else
-		nanosleep(&while_others_run, NULL);
+		dvsm_let_others_run();
 	return round < 100 + dvsm_heap_patience;
 }
 

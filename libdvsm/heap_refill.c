@@ -170,18 +170,13 @@ static void dvsm_cur_install(struct dvsm_hold *hold, uint32_t cpu, uint32_t clas
 	dvsm_slab_settle(heap, old - 1);
 }
 
-/* Finds blocks: in the CPU's current slab, in another, in a new one. State TAKE, done; false when full. */
-static bool dvsm_take_some(struct dvsm_hold *hold, uint32_t class, uint32_t cpu, uint32_t node,
-			   uint32_t nr, uint32_t *page)
+/* Finds blocks on a node: in a slab, which becomes the CPU's current one where there is a CPU, or in a new one. */
+static bool dvsm_take_on(struct dvsm_hold *hold, uint32_t class, uint32_t cpu, uint32_t node,
+			 uint32_t nr, uint32_t *page)
 {
 	const struct dvsm_heap *heap = hold->heap;
 	_Atomic uint8_t *next = cpu < heap->nr_cpus ? &dvsm_heap_cpu(heap, cpu)->next[class] : NULL;
 
-	if (next) {
-		*page = atomic_load(&dvsm_heap_cpu(heap, cpu)->cur[class]) - 1;
-		if (*page + 1 && dvsm_slab_take(hold, *page, class, nr, next))
-			return true;
-	}
 	while (dvsm_slab_find(hold, class, node, page) ||
 	       dvsm_slab_make(hold, class, node, page)) {
 		if (dvsm_slab_take(hold, *page, class, nr, next)) {
@@ -196,6 +191,30 @@ static bool dvsm_take_some(struct dvsm_hold *hold, uint32_t class, uint32_t cpu,
 		dvsm_slab_settle(heap, *page);
 		hold->log->settle[0] = 0;
 	}
+	return false;
+}
+
+/*
+ * Finds blocks: in the CPU's current slab, in another, in a new one. Where the node has none, and no chunk is left for it,
+ * another node has one. State TAKE, done; false when full.
+ */
+static bool dvsm_take_some(struct dvsm_hold *hold, uint32_t class, uint32_t cpu, uint32_t node,
+			   uint32_t nr, uint32_t *page)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	struct dvsm_cpu *area = cpu < heap->nr_cpus ? dvsm_heap_cpu(heap, cpu) : NULL;
+	uint32_t i;
+
+	if (area) {
+		*page = atomic_load(&area->cur[class]) - 1;
+		if (*page + 1 && dvsm_slab_take(hold, *page, class, nr, &area->next[class]))
+			return true;
+	}
+	if (dvsm_take_on(hold, class, cpu, node, nr, page))
+		return true;
+	for (i = 1; i < heap->nr_nodes; i++)
+		if (dvsm_take_on(hold, class, ~0U, (node + i) % heap->nr_nodes, 1, page))
+			return true;
 	return false;
 }
 

@@ -214,6 +214,27 @@ static bool dvsm_log_stack_is_sound(const struct dvsm_heap *heap, const struct d
 	       ((log->stack && log->stack <= DVSM_CLASS_CACHED) || log->stack == DVSM_STACK_REMOTE);
 }
 
+static bool dvsm_log_blocks_are_sound(const struct dvsm_heap *heap, const struct dvsm_log *log)
+{
+	uint64_t first = (uint64_t)heap->header->first_chunk << DVSM_HEAP_CHUNK_SHIFT;
+	uint64_t high = (uint64_t)atomic_load(&heap->header->high_chunk) << DVSM_HEAP_CHUNK_SHIFT;
+	uint32_t i;
+
+	if (log->nr > DVSM_BATCH)
+		return false;
+	for (i = 0; i < log->nr; i++)
+		if (log->blocks[i] - heap->base < first || log->blocks[i] - heap->base >= high)
+			return false;
+	return true;
+}
+
+/* A chunk in use, counted from 1, or none. */
+static bool dvsm_log_settle_is_sound(const struct dvsm_heap *heap, uint32_t settle)
+{
+	return !settle || (settle > heap->header->first_chunk &&
+			   settle <= atomic_load(&heap->header->high_chunk));
+}
+
 /* @hold: a lane whose holder is dead. */
 bool dvsm_log_is_sound(const struct dvsm_hold *hold)
 {
@@ -221,7 +242,8 @@ bool dvsm_log_is_sound(const struct dvsm_hold *hold)
 	const struct dvsm_log *log = hold->log;
 	uint32_t cursor = dvsm_state_cursor(dvsm_lane_state(hold));
 
-	if (log->settle[0] > heap->header->end_chunk || log->settle[1] > heap->header->end_chunk)
+	if (!dvsm_log_settle_is_sound(heap, log->settle[0]) ||
+	    !dvsm_log_settle_is_sound(heap, log->settle[1]))
 		return false;
 	switch (dvsm_state_op(dvsm_lane_state(hold))) {
 	case DVSM_OP_IDLE:
@@ -232,7 +254,7 @@ bool dvsm_log_is_sound(const struct dvsm_hold *hold)
 	case DVSM_OP_PUT:
 		return dvsm_log_word_is_sound(heap, log->word);
 	case DVSM_OP_POP:
-		return dvsm_log_stack_is_sound(heap, log) && log->nr <= DVSM_BATCH;
+		return dvsm_log_stack_is_sound(heap, log) && dvsm_log_blocks_are_sound(heap, log);
 	case DVSM_OP_GROUP:
 		return dvsm_log_groups_are_sound(heap, log, cursor);
 	case DVSM_OP_PAGES:

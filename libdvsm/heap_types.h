@@ -276,6 +276,7 @@ struct dvsm_heap {
 	struct dvsm_slab *slabs;	/* by page */
 	struct dvsm_word *words;	/* [page][DVSM_SLAB_WORDS] */
 	struct dvsm_region *region;	/* NULL where memory is private to a process */
+	uint64_t file_dev, file_ino;	/* what @region's descriptor was of */
 	struct dvsm_heap *next;		/* heaps of this process, for fork */
 	uint32_t flags;
 	bool is_copied;			/* private, in a region that fork() copies; @region is NULL */

@@ -127,6 +127,12 @@ int dvsm_snapshot_prepare(const struct dvsm_region *region,
 			  const struct dvsm_snapshot_options *options,
 			  struct dvsm_snapshot_take *take);
 
+/* name.c */
+struct dvsm_region *dvsm_nameable_create(uint32_t mode, uint32_t flags, uint64_t length,
+					 const struct dvsm_region_options *options);
+int dvsm_nameable_name(const struct dvsm_region *region, const char *name, uint32_t mode,
+		       uint32_t flags);
+
 /* map.c */
 void *dvsm_map_aligned(int fd, uint64_t offset, uint64_t length, int prot, int flags);
 
@@ -147,6 +153,9 @@ int dvsm_struct_answer(void *argument, size_t size, size_t first, const void *an
 const char *dvsm_getenv(const char *name);
 __attribute__((format(printf, 1, 2))) void dvsm_debug(const char *format, ...);
 ssize_t dvsm_file_read(const char *path, char *buffer, size_t size);
+int dvsm_file_set_length(int fd, uint64_t length);
+int dvsm_cancel_off(void);
+void dvsm_cancel_on(int state);
 int dvsm_system_nodes(const char *which, uint64_t *nodes);
 bool dvsm_system_weights(const uint64_t *nodes, uint8_t *weights);
 uint32_t dvsm_system_nr_nodes(void);

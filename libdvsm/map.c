@@ -4,37 +4,35 @@
 
 #include "internal.h"
 
+#define DVSM_MAP_TRIES	1000
+
 /*
- * Maps where huge pages fit: address and offset equal modulo a chunk. Reserves
- * a chunk more than needed, so that the right place is certain to be inside,
- * and maps over the reserve; no other thread can get in between. The length is a
- * multiple of the granule, or the mapping would go beyond the reserve.
+ * Maps where huge pages fit: address and offset equal modulo a chunk. Where a chunk more than that fits, the right
+ * place is certain to be. It is free again when it is taken, by a call that replaces nothing: who maps over something,
+ * and fails, may have removed that, and what is there by then may be another thread's.
  */
 void *dvsm_map_aligned(int fd, uint64_t offset, uint64_t length, int prot, int flags)
 {
-	uint64_t reserved = length + DVSM_CHUNK_SIZE;
-	uint64_t skip, tail;
-	char *reserve, *address;
-	int error;
+	uint64_t room = length + DVSM_CHUNK_SIZE;
+	char *place, *address;
+	unsigned int try;
 
-	reserve = mmap(NULL, reserved, PROT_NONE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (reserve == MAP_FAILED)
-		return NULL;
-	skip = (offset - (uintptr_t)reserve) % DVSM_CHUNK_SIZE;
-	address = mmap(reserve + skip, length, prot, flags | MAP_FIXED, fd, (off_t)offset);
-	if (address == MAP_FAILED) {
-		error = errno;
-		munmap(reserve, reserved);
-		errno = error;
-		return NULL;
+	for (try = 0; try < DVSM_MAP_TRIES; try++) {
+		place = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (place == MAP_FAILED)
+			return NULL;
+		munmap(place, room);
+		place += (offset - (uintptr_t)place) % DVSM_CHUNK_SIZE;
+		address = mmap(place, length, prot, flags | MAP_FIXED_NOREPLACE, fd, (off_t)offset);
+		if (address == place)
+			return address;
+		/* Another thread was quicker; kernels before 4.17 say so by another place. */
+		if (address != MAP_FAILED)
+			munmap(address, length);
+		else if (errno != EEXIST)
+			return NULL;
 	}
-	tail = reserved - skip - dvsm_align_up(length, DVSM_PAGE_SIZE);
-	if (skip)
-		munmap(reserve, skip);
-	if (tail)
-		munmap(reserve + reserved - tail, tail);
-	return address;
+	return dvsm_fail_null(ENOMEM);
 }
 
 static int dvsm_map_options_check(const struct dvsm_region_map_options *options)

@@ -67,23 +67,27 @@ static void dvsm_shm_path(char *path, size_t size, const char *name)
 	snprintf(path, size, DVSM_SHM_FOLDER "/%s", name);
 }
 
-/* The file gets its name last, so nobody finds it without its length. */
-static int dvsm_shm_create(const char *name, uint32_t mode, uint64_t length)
+static int dvsm_shm_create(uint32_t mode, uint64_t length)
 {
-	char path[sizeof(DVSM_SHM_FOLDER) + DVSM_NAME_SIZE], self[64];
-	int fd, error;
+	int fd = open(DVSM_SHM_FOLDER, O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
+	int error;
 
-	fd = open(DVSM_SHM_FOLDER, O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
 	if (fd < 0)
 		return -errno;
+	error = dvsm_file_set_length(fd, length);
+	if (!error)
+		return fd;
+	close(fd);
+	return error;
+}
+
+static int dvsm_shm_name(int fd, const char *name)
+{
+	char path[sizeof(DVSM_SHM_FOLDER) + DVSM_NAME_SIZE], self[64];
+
 	dvsm_shm_path(path, sizeof(path), name);
 	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
-	if (!ftruncate(fd, (off_t)length) &&
-	    !linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW))
-		return fd;
-	error = errno;
-	close(fd);
-	return error == EFBIG ? -EINVAL : -error;
+	return linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) ? -errno : 0;
 }
 
 /* What a file in /dev/shm can be. */
@@ -101,26 +105,9 @@ static int dvsm_shm_check(uint32_t mode, uint32_t flags, uint64_t length,
 	return 0;
 }
 
-static struct dvsm_region *dvsm_device_create_named(const char *name, uint32_t mode,
-						    uint32_t flags, uint64_t length,
-						    const struct dvsm_region_options *options)
-{
-	struct dvsm_region *region = dvsm_region_create(length, options);
-	int error;
-
-	if (!region)
-		return NULL;
-	error = dvsm_name_create(region, name, mode, flags);
-	if (error) {
-		dvsm_region_destroy(region);
-		return dvsm_fail_null(error);
-	}
-	return region;
-}
-
-struct dvsm_region *dvsm_region_create_named(const char *name, uint32_t mode, uint32_t flags,
-					     uint64_t length,
-					     const struct dvsm_region_options *options)
+/* A region that can get a name, once it is what those who find it expect. */
+struct dvsm_region *dvsm_nameable_create(uint32_t mode, uint32_t flags, uint64_t length,
+					 const struct dvsm_region_options *options)
 {
 	uint32_t backend = DVSM_BACKEND_AUTO;
 	int place, error = 0;
@@ -131,18 +118,39 @@ struct dvsm_region *dvsm_region_create_named(const char *name, uint32_t mode, ui
 			return dvsm_fail_null(error);
 		backend = options->backend;
 	}
-	name = dvsm_name_check(name);
-	if (!name)
-		return dvsm_fail_null(EINVAL);
 	place = dvsm_name_place(backend);
 	if (place < 0)
 		return dvsm_fail_null(place);
 	if (place)
-		return dvsm_device_create_named(name, mode, flags, length, options);
+		return dvsm_region_create(length, options);
 	error = dvsm_shm_check(mode, flags, length, options);
 	if (error)
 		return dvsm_fail_null(error);
-	return dvsm_name_wrap(dvsm_shm_create(name, mode, length), backend);
+	return dvsm_name_wrap(dvsm_shm_create(mode, length), backend);
+}
+
+int dvsm_nameable_name(const struct dvsm_region *region, const char *name, uint32_t mode,
+		       uint32_t flags)
+{
+	if (region->backend == DVSM_BACKEND_DEVICE)
+		return dvsm_name_create(region, name, mode, flags);
+	name = dvsm_name_check(name);
+	return dvsm_result(name ? dvsm_shm_name(region->fd, name) : -EINVAL);
+}
+
+struct dvsm_region *dvsm_region_create_named(const char *name, uint32_t mode, uint32_t flags,
+					     uint64_t length,
+					     const struct dvsm_region_options *options)
+{
+	struct dvsm_region *region;
+
+	if (!dvsm_name_check(name))
+		return dvsm_fail_null(EINVAL);
+	region = dvsm_nameable_create(mode, flags, length, options);
+	if (!region || !dvsm_nameable_name(region, name, mode, flags))
+		return region;
+	dvsm_region_destroy(region);
+	return NULL;
 }
 
 static int dvsm_shm_open(const char *name, uint32_t flags)

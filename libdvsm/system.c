@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* What the machine and the environment say, read without malloc(). */
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -57,6 +59,35 @@ ssize_t dvsm_file_read(const char *path, char *buffer, size_t size)
 		buffer[length] = '\0';
 	close(fd);
 	return length;
+}
+
+/*
+ * Gives a new file its length: 0; -EINVAL for more than a file can have, -EFBIG for more than RLIMIT_FSIZE lets it have.
+ * The kernel ends a process that tries that.
+ */
+int dvsm_file_set_length(int fd, uint64_t length)
+{
+	struct rlimit limit;
+
+	if (!getrlimit(RLIMIT_FSIZE, &limit) && length > limit.rlim_cur)
+		return -EFBIG;
+	if (!ftruncate(fd, (off_t)length))
+		return 0;
+	return errno == EFBIG ? -EINVAL : -errno;
+}
+
+/* Nothing of the library's is left half done by pthread_cancel(): what to give to dvsm_cancel_on(). */
+int dvsm_cancel_off(void)
+{
+	int state;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	return state;
+}
+
+void dvsm_cancel_on(int state)
+{
+	pthread_setcancelstate(state, NULL);
 }
 
 /*

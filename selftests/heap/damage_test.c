@@ -70,20 +70,50 @@ static void block_has_no_beginning(struct dvsm_heap *heap)
 	heap->lanes[0].lock.__data.__lock = OWNER_DIED;
 }
 
+/* A dead thread had taken from a stack what is no block. */
+static void blocks_are_nowhere(struct dvsm_heap *heap)
+{
+	heap->logs[0].cpu = 0;
+	heap->logs[0].stack = 1;
+	heap->logs[0].nr = 1;
+	heap->logs[0].blocks[0] = 0x123456789000;
+	heap->lanes[0].help = 5;
+	atomic_store(&heap->lanes[0].state, (uint64_t)DVSM_OP_POP << 59 | 5);
+	heap->lanes[0].lock.__data.__lock = OWNER_DIED;
+}
+
+/* A dead thread was about to look at a chunk of the tables' own, whose entries nobody has checked. */
+static void tables_are_to_be_settled(struct dvsm_heap *heap)
+{
+	heap->chunks[0].kind = DVSM_CHUNK_OPEN;
+	heap->classes[0] = 1;
+	atomic_store(&heap->slabs[0].cur, UINT32_MAX);
+	heap->logs[0].settle[0] = 1;
+	atomic_store(&heap->lanes[0].state, 5);
+	heap->lanes[0].lock.__data.__lock = OWNER_DIED;
+}
+
 TEST(recovery_stays_in_the_table)
 {
-	struct dvsm_heap *heap = heap_small();
+	void (*const damages[])(struct dvsm_heap *heap) = {
+		block_has_no_beginning, blocks_are_nowhere, tables_are_to_be_settled,
+	};
+	struct dvsm_heap *heap;
 	pid_t pid;
+	size_t i;
 
-	ASSERT_NE(NULL, heap);
-	block_has_no_beginning(heap);
-	pid = child_begin();
-	if (!pid) {
-		dvsm_heap_check(heap, 0);
-		_exit(0);
+	for (i = 0; i < sizeof(damages) / sizeof(*damages); i++) {
+		heap = heap_small();
+		ASSERT_NE(NULL, heap);
+		damages[i](heap);
+		pid = child_begin();
+		if (!pid) {
+			dvsm_heap_check(heap, 0);
+			_exit(0);
+		}
+		EXPECT_EQ(0, child_end(pid)) TH_LOG("damage %zu", i);
+		dvsm_heap_destroy(heap);
 	}
-	EXPECT_EQ(0, child_end(pid));
-	dvsm_heap_destroy(heap);
 }
 
 static void slab_leaves_the_heap(struct dvsm_heap *heap)

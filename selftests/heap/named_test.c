@@ -305,4 +305,53 @@ TEST_F(named, what_dead_members_leave_is_freed)
 	close(ready.fd);
 }
 
+static double create_and_leave(const char *name, const struct dvsm_heap_options *options)
+{
+	double begun = seconds();
+
+	if (!dvsm_heap_create_named(name, 0600, DVSM_NAME_F_KEEP, options))
+		return -1;
+	return seconds() - begun;
+}
+
+/* Who is killed while making a heap leaves a whole one, or no name. */
+TEST_F(named, a_name_without_a_heap_is_never_found)
+{
+	enum { NR = 200 };
+	double *length = shared_page(4096);
+	struct dvsm_heap *heap;
+	struct timespec wait;
+	int i, nr_whole = 0;
+	char name[80];
+	pid_t pid;
+
+	ASSERT_NE(NULL, length);
+	snprintf(name, sizeof(name), "%s-killed", self->name);
+	for (i = 0; i <= NR; i++) {
+		pid = child_begin();
+		if (!pid) {
+			*length = create_and_leave(name, &self->options);
+			pause();
+		}
+		while (!i && !*(volatile double *)length)
+			usleep(1000);
+		ASSERT_LT(0, *length);
+		/* As long as it took, and half as long again for the fork. */
+		wait = (struct timespec){ .tv_nsec = (long)(*length * 1.5e9 * i / NR) % 1000000000 };
+		nanosleep(&wait, NULL);
+		kill(pid, SIGKILL);
+		ASSERT_EQ(SIGKILL, child_end(pid));
+		heap = dvsm_heap_attach_named(name, variant->backend);
+		nr_whole += !!heap;
+		if (!heap) {
+			ASSERT_EQ(ENOENT, errno) TH_LOG("kill %d", i);
+			continue;
+		}
+		dvsm_heap_detach(heap);
+		ASSERT_EQ(0, dvsm_name_unlink(name, variant->backend));
+	}
+	EXPECT_LT(0, nr_whole);
+	munmap(length, 4096);
+}
+
 TEST_HARNESS_MAIN

@@ -2,6 +2,7 @@
 /* What C17 and POSIX.1-2024 say of the malloc family, on the default heap; and what free() promises beyond. */
 #include <linux/io_uring.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -607,6 +608,105 @@ TEST(a_full_heap_says_ENOMEM_and_recovers)
 		ASSERT_EQ(0, dvsm_heap_check(heap, 2));
 	}
 	dvsm_heap_destroy(heap);
+}
+
+TEST(memory_of_another_node_is_better_than_ENOMEM)
+{
+	struct dvsm_heap_options options = {
+		.size = sizeof(options), .flags = DVSM_HEAP_F_FAKE_NODES, .reserve = 64 * MIB,
+	};
+	struct dvsm_heap *heap = dvsm_heap_create(&options);
+	enum { NR_MAX = 65536, KEEP = 60 };
+	static void *blocks[NR_MAX];
+	cpu_set_t all;
+	int nr, i;
+
+	ASSERT_NE(NULL, heap);
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(all), &all));
+	if (!CPU_ISSET(0, &all) || !CPU_ISSET(1, &all))
+		SKIP(return, "not CPUs 0 and 1");
+	/* Every chunk becomes node 0's and keeps a block. */
+	run_on(0);
+	for (nr = 0; nr < NR_MAX && (blocks[nr] = dvsm_heap_malloc(heap, 1000)); nr++)
+		;
+	ASSERT_LT(10000, nr);
+	ASSERT_GT(NR_MAX, nr);
+	for (i = 0; i < nr; i++)
+		if (i % KEEP)
+			dvsm_heap_free(heap, blocks[i]);
+	run_on(1);
+	for (i = 0; i < nr; i++) {
+		if (i % KEEP == 0)
+			continue;
+		blocks[i] = dvsm_heap_malloc(heap, 1000);
+		if (!blocks[i])
+			break;
+	}
+	EXPECT_LT(nr * 9 / 10, i) TH_LOG("%d of %d: %s", i, nr, strerror(errno));
+	EXPECT_EQ(0, dvsm_heap_check(heap, 2));
+	sched_setaffinity(0, sizeof(all), &all);
+	dvsm_heap_destroy(heap);
+}
+
+/* Closed behind the library's back, as daemons do, and taken by a file of the program's own. */
+TEST(a_descriptor_that_is_another_files_by_now_is_left_alone)
+{
+	struct dvsm_heap_options options = {
+		.size = sizeof(options), .reserve = 64 * MIB, .backend = DVSM_BACKEND_MEMFD_4K,
+	};
+	struct dvsm_heap *heap = dvsm_heap_create(&options);
+	int file = memfd_create("other", MFD_CLOEXEC), fd;
+	char text[8] = { 0 };
+
+	ASSERT_NE(NULL, heap);
+	ASSERT_LE(0, file);
+	ASSERT_EQ(7, write(file, "precious", 7));
+	fd = dvsm_heap_fd(heap);
+	ASSERT_EQ(fd, dup2(file, fd));
+	dvsm_heap_destroy(heap);
+	EXPECT_EQ(7, pread(file, text, 7, 0));
+	EXPECT_STREQ("preciou", text);
+	EXPECT_EQ(0, close(fd));
+}
+
+static void *allocate_cancelled(void *unused)
+{
+	pthread_cancel(pthread_self());
+	dvsm_free(dvsm_malloc(100));
+	return NULL;
+}
+
+TEST(a_cancelled_thread_makes_nobody_wait)
+{
+	pthread_t thread;
+	pid_t pid;
+
+	pid = child_begin();
+	if (!pid) {
+		alarm(20);
+		if (!pthread_create(&thread, NULL, allocate_cancelled, NULL))
+			pthread_join(thread, NULL);
+		_exit(!dvsm_malloc(100));
+	}
+	EXPECT_EQ(0, child_end(pid));
+}
+
+TEST(a_limit_on_files_makes_the_heap_smaller)
+{
+	const struct rlimit limit = { .rlim_cur = GIB, .rlim_max = GIB };
+	struct dvsm_heap_options options = { .size = sizeof(options), .reserve = 2 * GIB };
+	pid_t pid;
+
+	pid = child_begin();
+	if (!pid) {
+		if (setrlimit(RLIMIT_FSIZE, &limit))
+			_exit(2);
+		options.backend = DVSM_BACKEND_MEMFD;
+		if (dvsm_heap_create(&options) || errno != EFBIG)
+			_exit(3);
+		_exit(!dvsm_malloc(100));
+	}
+	EXPECT_EQ(0, child_end(pid));
 }
 
 TEST_HARNESS_MAIN

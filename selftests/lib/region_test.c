@@ -7,6 +7,7 @@
  */
 #include <pthread.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "kselftest_harness.h"
 #include "lib_test.h"
@@ -814,6 +815,50 @@ TEST_F(region, nobody_can_change_the_length)
 	EXPECT_EQ(-1, ftruncate(dvsm_region_fd(self->region), CHUNK));
 	EXPECT_EQ(-1, ftruncate(dvsm_region_fd(self->region), 16 * CHUNK));
 	self->map[self->length - 1] = 1;
+}
+
+static _Atomic bool done;
+
+/* More than a pool has, so that a mapping fails on the way to a region of small pages. */
+static void *regions_come_and_go(void *argument)
+{
+	struct dvsm_region_options options = { .size = sizeof(options), .backend = DVSM_BACKEND_MEMFD };
+	unsigned long *nr = argument;
+	struct dvsm_region *region;
+
+	for (*nr = 0; !done; ++*nr) {
+		region = dvsm_region_create(16UL << 30, &options);
+		if (!region)
+			return "no region";
+		dvsm_region_destroy(region);
+	}
+	return NULL;
+}
+
+/* What this thread maps stays, whatever mappings another one makes and fails to make. */
+TEST(mappings_of_other_threads_stay)
+{
+	unsigned long nr_regions, nr_lost = 0;
+	unsigned char resident;
+	pthread_t thread;
+	void *failure;
+	time_t end;
+	char *map;
+	int i;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, regions_come_and_go, &nr_regions));
+	for (end = time(NULL) + 5; time(NULL) < end && !nr_lost; ) {
+		map = mmap(NULL, CHUNK, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		ASSERT_NE(MAP_FAILED, map);
+		for (i = 0; i < 50; i++)
+			nr_lost += mincore(map, 4096, &resident) && errno == ENOMEM;
+		munmap(map, CHUNK);
+	}
+	done = true;
+	pthread_join(thread, &failure);
+	EXPECT_EQ(NULL, failure) TH_LOG("%s", (char *)failure);
+	EXPECT_LT(100, nr_regions);
+	EXPECT_EQ(0, nr_lost);
 }
 
 FIXTURE(device)
