@@ -261,7 +261,7 @@ static void dvsm_heap_forked(void)
 
 static void dvsm_heap_watch_begin(void)
 {
-	pthread_atfork(NULL, NULL, dvsm_heap_forked);
+	pthread_atfork(dvsm_lanes_fork, NULL, dvsm_heap_forked);
 }
 
 static void dvsm_heap_watch_fork(struct dvsm_heap *heap)

@@ -10,7 +10,9 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "heap_cpu.h"
 #include "heap_lane.h"
@@ -256,15 +258,32 @@ void dvsm_lane_release(struct dvsm_hold *hold)
 	pthread_mutex_unlock(&hold->lane->lock);
 }
 
-/* After a fork, of a copy: a lock that was free needs no new beginning. */
-static bool dvsm_lock_was_held(const pthread_mutex_t *lock)
+/* The thread that forks, as its locks name it. */
+static __thread int dvsm_lane_forking __attribute__((tls_model("initial-exec")));
+
+/* Before a fork. */
+void dvsm_lanes_fork(void)
+{
+	dvsm_lane_forking = (int)syscall(SYS_gettid);
+}
+
+/*
+ * After a fork, of a copy: a lock that was held begins anew. One of the thread that forked stays its, under the number that
+ * it has here: it forked in a signal handler, and goes on in what that interrupted. Returns whether it is such a one.
+ */
+static bool dvsm_lock_forked(pthread_mutex_t *lock)
 {
 #ifdef __GLIBC__
-	return lock->__data.__lock;
+	int word = lock->__data.__lock;
+	bool mine = word && (word & FUTEX_TID_MASK) == dvsm_lane_forking;
+
+	if (!word)
+		return false;
 #else
-	(void)lock;
-	return true;
+	bool mine = false;
 #endif
+	dvsm_lane_lock_init(lock);
+	return mine && !pthread_mutex_trylock(lock);
 }
 
 /* Whether who holds a lane may still be at a dead one's work: it is a lock's owner from when that is done. */
@@ -286,14 +305,14 @@ static bool dvsm_lane_is_resumed(const struct dvsm_lane *lane)
 void dvsm_lanes_recover(const struct dvsm_heap *heap, bool all_dead)
 {
 	struct dvsm_hold hold;
-	bool held;
 	uint32_t i;
 
 	if (all_dead) {
-		held = dvsm_lock_was_held(&heap->header->owners);
+		dvsm_lock_forked(&heap->header->owners);
 		/* Most children come from a quiet heap: what they do not write to, the kernel need not copy. */
 		for (i = 0; i < heap->header->nr_lanes; i++) {
-			held |= dvsm_lock_was_held(&heap->lanes[i].lock);
+			if (dvsm_lock_forked(&heap->lanes[i].lock))
+				continue;
 			dvsm_lane_hold(heap, i, &hold);
 			if (dvsm_state_op(dvsm_lane_state(&hold)) == DVSM_OP_IDLE &&
 			    !hold.log->settle[0] && !hold.log->settle[1])
@@ -301,8 +320,6 @@ void dvsm_lanes_recover(const struct dvsm_heap *heap, bool all_dead)
 			hold.resumed = true;
 			dvsm_lane_resume(&hold);
 		}
-		if (held)
-			dvsm_lanes_init(heap);
 		return;
 	}
 	for (i = 0; i < heap->header->nr_lanes; i++)

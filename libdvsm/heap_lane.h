@@ -99,6 +99,7 @@ void dvsm_lane_wait(const struct dvsm_heap *heap, struct dvsm_hold *hold);
 void dvsm_lane_release(struct dvsm_hold *hold);
 void dvsm_lane_lock_init(pthread_mutex_t *lock);
 void dvsm_lanes_init(const struct dvsm_heap *heap);
+void dvsm_lanes_fork(void);
 void dvsm_lanes_recover(const struct dvsm_heap *heap, bool all_dead);
 bool dvsm_lanes_finish(const struct dvsm_heap *heap);
 bool dvsm_owners_lock(const struct dvsm_heap *heap);

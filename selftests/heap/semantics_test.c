@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 
 #include "heap_test.h"
@@ -667,6 +668,84 @@ TEST(a_descriptor_that_is_another_files_by_now_is_left_alone)
 	EXPECT_EQ(7, pread(file, text, 7, 0));
 	EXPECT_STREQ("preciou", text);
 	EXPECT_EQ(0, close(fd));
+}
+
+static struct {
+	struct dvsm_heap *heap;
+	volatile int nr_forks, nr_left;		/* rounds that a child does */
+} forking;
+
+static void fork_here(int signal)
+{
+	(void)signal;
+	if (forking.nr_left || forking.nr_forks++ >= 300)
+		return;
+	if (!fork())
+		forking.nr_left = 100;
+}
+
+/* 1 for a block that somebody has already. */
+static int allocate_some(struct dvsm_heap *heap, size_t size)
+{
+	void *blocks[8];
+	int i, j;
+
+	for (i = 0; i < 8; i++) {
+		blocks[i] = dvsm_heap_malloc(heap, size);
+		for (j = 0; j < i; j++)
+			if (blocks[i] == blocks[j])
+				return 1;
+	}
+	while (i--)
+		dvsm_heap_free(heap, blocks[i]);
+	return 0;
+}
+
+/* Returns how many processes saw something wrong. */
+static int fork_amid(size_t size)
+{
+	const struct itimerval often = { .it_interval.tv_usec = 700, .it_value.tv_usec = 700 };
+	const struct itimerval never = { .it_value.tv_usec = 0 };
+	struct sigaction action = { .sa_handler = fork_here, .sa_flags = SA_RESTART };
+	int status, nr_wrong = 0;
+
+	forking.nr_forks = 0;
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &often, NULL);
+	while (forking.nr_forks < 300) {
+		if (allocate_some(forking.heap, size))
+			_exit(1);
+		if (forking.nr_left && !--forking.nr_left)
+			_exit(0);
+		while (!forking.nr_left && waitpid(-1, &status, WNOHANG) > 0)
+			nr_wrong += !!status;
+	}
+	if (forking.nr_left)
+		_exit(0);
+	setitimer(ITIMER_REAL, &never, NULL);
+	while (wait(&status) > 0)
+		nr_wrong += !!status;
+	return nr_wrong;
+}
+
+/* As programs could until POSIX.1-2017. */
+TEST(a_handler_that_forks_returns_in_both)
+{
+	struct dvsm_heap_options options = {
+		.size = sizeof(options), .flags = DVSM_HEAP_F_PRIVATE, .reserve = 64 * MIB,
+	};
+
+	forking.heap = dvsm_heap_create(&options);
+	ASSERT_NE(NULL, forking.heap);
+	EXPECT_EQ(0, fork_amid(100000));
+	EXPECT_EQ(0, dvsm_heap_check(forking.heap, 2));
+	dvsm_heap_destroy(forking.heap);
+	options.flags |= DVSM_HEAP_F_HARDENED;
+	forking.heap = dvsm_heap_create(&options);
+	ASSERT_NE(NULL, forking.heap);
+	EXPECT_EQ(0, fork_amid(200));
+	EXPECT_EQ(0, dvsm_heap_check(forking.heap, 2));
+	dvsm_heap_destroy(forking.heap);
 }
 
 static void *allocate_cancelled(void *unused)
