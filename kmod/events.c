@@ -144,23 +144,36 @@ static void dvsm_membership_explain(struct dvsm_membership *membership)
 	rcu_read_unlock();
 }
 
-static void dvsm_process_release(struct mmu_notifier *notifier, struct mm_struct *mm)
+/* One that dies with its process is logged. Returns false if there is none. */
+static bool dvsm_process_end_one(struct dvsm_process *process)
 {
-	struct dvsm_process *process = container_of(notifier, struct dvsm_process, notifier);
-	struct dvsm_membership *membership, *next;
-	unsigned int nr_dead = 0;
+	struct dvsm_membership *membership;
 	LIST_HEAD(gone);
 
-	dvsm_delay();
 	spin_lock(&dvsm_events_lock);
-	list_for_each_entry_safe(membership, next, &process->memberships, of_process) {
+	membership = list_first_entry_or_null(&process->memberships, struct dvsm_membership,
+					      of_process);
+	if (membership) {
 		dvsm_membership_end_locked(membership);
 		dvsm_membership_explain(membership);
 		dvsm_hub_log_locked(membership->hub, membership, &gone);
-		nr_dead++;
 	}
 	spin_unlock(&dvsm_events_lock);
 	dvsm_memberships_free(&gone);
+	return membership;
+}
+
+static void dvsm_process_release(struct mmu_notifier *notifier, struct mm_struct *mm)
+{
+	struct dvsm_process *process = container_of(notifier, struct dvsm_process, notifier);
+	unsigned int nr_dead = 0;
+
+	dvsm_delay();
+	/* Each wakes all who wait for it: with many of both, others get the lock in between. */
+	while (dvsm_process_end_one(process)) {
+		nr_dead++;
+		cond_resched();
+	}
 	/* The caller's SRCU section keeps the process's memory until we have returned. */
 	while (nr_dead--)
 		mmu_notifier_put(notifier);

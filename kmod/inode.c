@@ -8,9 +8,9 @@
  * path name.
  *
  * The file system is mounted while a region's file is open. A mount holds the
- * module through the file system's owner, and whoever holds an inode here holds a
- * mount, be it by an O_PATH descriptor that the module never hears of. So rmmod is
- * refused until the last inode has been evicted.
+ * module through the file system's owner, and whoever holds an inode here by a path
+ * holds a mount, be it by an O_PATH descriptor that the module never hears of. So rmmod
+ * is refused until the last inode has been evicted.
  */
 #include <linux/dcache.h>
 #include <linux/module.h>
@@ -176,6 +176,8 @@ struct inode *dvsm_inode_create(struct dvsm_region *region)
 	/* Security modules shall see regions as they see files. */
 	inode->i_flags &= ~S_PRIVATE;
 	inode->i_mode = S_IFREG | 0444;
+	/* As of any file without a name: who watches it lets go with the last file. */
+	clear_nlink(inode);
 	inode->i_op = &dvsm_inode_ops;
 	inode->i_fop = &dvsm_file_fops;
 	inode->i_mapping->a_ops = &dvsm_store_aops;

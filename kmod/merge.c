@@ -128,8 +128,10 @@ void dvsm_snapshot_rebase(struct dvsm_region *snapshot, struct dvsm_region *pare
 	if (first >= end)
 		return;
 	for (link = xa_find(&snapshot->links, &chunk, end - 1, changed); link;
-	     link = xa_find_after(&snapshot->links, &chunk, end - 1, changed))
+	     link = xa_find_after(&snapshot->links, &chunk, end - 1, changed)) {
 		dvsm_rebase(parent, link);
+		cond_resched();
+	}
 }
 
 /* Call @fn for every chunk where the two differ, and count pages. */
@@ -147,6 +149,7 @@ static int dvsm_restore_each(struct dvsm_region *region, struct dvsm_region *sna
 	     chunk = dvsm_next_chunk_differing(region, snapshot, chunk + 1)) {
 		unsigned int nr = dvsm_nr_pages_differing(region, snapshot, chunk);
 
+		cond_resched();
 		if (!nr)
 			continue;
 		ret = fn(region, snapshot, chunk);
@@ -282,6 +285,7 @@ static int dvsm_merge_each(struct dvsm_merge *merge,
 
 	for (chunk = dvsm_merge_next_chunk(merge, 0); chunk < merge->end && !ret;
 	     chunk = dvsm_merge_next_chunk(merge, chunk + 1)) {
+		cond_resched();
 		dvsm_merge_look(merge, chunk, at);
 		if (!dvsm_pages_are_none(&at->theirs))
 			ret = fn(merge, at);
@@ -451,6 +455,8 @@ static int dvsm_merge_prepare(struct dvsm_merge *merge, struct dvsm_merge_chunk 
 
 	if (!copied)
 		return 0;
+	if (dvsm_shall_stop())
+		return -EINTR;
 	at->wanted = *copied;
 	return dvsm_merge_each_page(merge, at, dvsm_merge_prepare_page);
 }
@@ -516,8 +522,8 @@ static int dvsm_merge_locked(struct dvsm_merge *merge)
  * @arg: the command's argument
  *
  * Context: process.
- * Return: 0; -EAGAIN, -EBUSY, -EIO, -EHWPOISON, -EINTR with nothing changed; -ENOMEM,
- * -ENOSPC with nothing that reads differently, but pages that were made ready count as
+ * Return: 0; -EAGAIN, -EBUSY, -EIO, -EHWPOISON with nothing changed; -ENOMEM, -ENOSPC,
+ * -EINTR with nothing that reads differently, but pages that were made ready may count as
  * written by the region; -EFAULT.
  */
 int dvsm_snapshot_merge(struct dvsm_region *region, struct dvsm_region *snapshot,

@@ -254,6 +254,7 @@ void dvsm_pins_release(struct dvsm_region *region, struct file *holder)
 		next = dvsm_pin_tree_iter_next(pin, 0, ULONG_MAX);
 		if (pin->holder == holder)
 			dvsm_pin_end_locked(pin);
+		cond_resched();
 	}
 	mutex_unlock(&region->pins_lock);
 }

@@ -419,6 +419,7 @@ struct file *dvsm_region_create(u64 length, u32 flags, struct dvsm_policy *polic
  */
 void dvsm_region_retire(struct dvsm_region *region)
 {
+	struct inode *anchor;
 	struct dvsm_link *link;
 	unsigned long chunk;
 	u64 next = 0;
@@ -438,7 +439,11 @@ void dvsm_region_retire(struct dvsm_region *region)
 	}
 	truncate_inode_pages(region->inode->i_mapping, (loff_t)next << DVSM_CHUNK_SHIFT);
 	dvsm_account_settle(region);
+	/* There are no mappings any more. An eviction that let go of it could go on and on. */
+	anchor = region->anchor;
+	region->anchor = NULL;
 	up_write(&region->family->lock);
+	iput(anchor);
 }
 
 /**

@@ -403,6 +403,7 @@ void dvsm_links_retire(struct dvsm_region *region)
 			dvsm_share_leave(link);
 		else
 			dvsm_link_prune(region, chunk);
+		cond_resched();
 	}
 	if (parts)
 		dvsm_family_for_each(region->family, dvsm_family_want_huge, NULL);

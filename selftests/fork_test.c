@@ -686,4 +686,45 @@ TEST_F(fork, children_run_other_programs)
 	EXPECT_TRUE(regions_reach(self->dev, 1));
 }
 
+/* The copy that a process has is mapped anew, so that the next one's is of that. */
+static char *map_of_its_own(int dev, char *map)
+{
+	int fd = region_find(dev, map, NULL);
+	char *own = region_map(fd, LENGTH, 0);
+
+	munmap(map, LENGTH);
+	close(fd);
+	return own;
+}
+
+TEST_F(fork, generations_without_end_are_let_go_of)
+{
+	enum { NR = 400 };
+	char *map = self->map, byte = 1;
+	int i, done[2];
+	pid_t pid;
+
+	chunks_stamp(map, LENGTH, 1);
+	ASSERT_EQ(0, pipe(done));
+	pid = child_start();
+	for (i = 0; !pid && i < NR; i++) {
+		/* Each is there while the next one is made, and no longer. */
+		if (fork())
+			_exit(0);
+		map = map_of_its_own(self->dev, map);
+		if (map == MAP_FAILED)
+			_exit(1);
+	}
+	if (!pid) {
+		byte = chunks_wrong(map, LENGTH, 1) != 0;
+		_exit(write(done[1], &byte, 1) != 1);
+	}
+	close(done[1]);
+	EXPECT_EQ(0, child_wait(pid));
+	EXPECT_EQ(1, read(done[0], &byte, 1));
+	EXPECT_EQ(0, byte);
+	EXPECT_TRUE(regions_reach(self->dev, 1));
+	EXPECT_EQ(0, chunks_wrong(self->map, LENGTH, 1));
+}
+
 TEST_HARNESS_MAIN

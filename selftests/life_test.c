@@ -3,6 +3,7 @@
  * A region lives as long as somebody can reach it, and not a moment longer,
  * whoever it was and in whatever order they let go.
  */
+#include <sys/inotify.h>
 #include <sys/socket.h>
 
 #include "fixture.h"
@@ -232,6 +233,33 @@ TEST_F(life, exec_lets_go_of_it)
 	close(pipe_fds[1]);
 	kill(pid, SIGKILL);
 	child_wait(pid);
+}
+
+TEST_F(life, who_watches_it_does_not_hold_it)
+{
+	unsigned long end = clock_ms() + 20000;
+	int watch = inotify_init1(IN_CLOEXEC), status = -1;
+	char path[64];
+	pid_t pid;
+
+	ASSERT_LE(0, watch);
+	close(self->fd);
+	close(self->dev);
+	/* The last region that there is: nothing is left of the file system that they are in. */
+	pid = child_start();
+	if (!pid) {
+		self->dev = device_open(O_RDWR);
+		self->fd = region_create(self->dev, LENGTH, 0);
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", self->fd);
+		status = inotify_add_watch(watch, path, IN_OPEN | IN_DELETE_SELF);
+		close(self->fd);
+		_exit(status < 0);
+	}
+	/* It could not even be killed. */
+	while (waitpid(pid, &status, WNOHANG) != pid && clock_ms() < end)
+		sleep_ms(10);
+	EXPECT_EQ(0, status);
+	close(watch);
 }
 
 TEST_F(life, children_killed_at_once_leave_it_to_the_parent)
