@@ -14,7 +14,7 @@ MODULE_OUT ?= $(BUILD)/kmod/$(kernel_release)
 have_kernel := $(wildcard $(KDIR)/include/generated/utsrelease.h)
 kbuild = $(MAKE) -C $(KDIR) M=$(abspath $(MODULE_OUT)) DVSM_INCLUDE=$(top)/include
 
-.PHONY: all module lib tests check check-seeded soak check-kcsan coverage fuzz fuzz-host demo bench-heap bench-kernel bench-dma install modules_install dkms_install clean help
+.PHONY: all module lib tests check check-seeded soak check-kcsan coverage fuzz fuzz-host demo bench-heap bench-kernel bench-dma install install_system modules_install dkms_install clean help
 
 ifneq ($(have_kernel),)
 all: module lib
@@ -96,6 +96,11 @@ dkms_install:
 
 install: lib
 	+$(MAKE) -C $(top)/libdvsm O=$(BUILD)/libdvsm PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) install
+	$(if $(filter /usr /usr/%,$(PREFIX)),+$(MAKE) install_system,\
+		@echo "Not installed: udev rule and group of /dev/dvsm, which have their place in the system (make install_system)")
+
+# Who may open /dev/dvsm; and what the dynamic linker finds.
+install_system:
 	install -D -m 644 $(top)/scripts/packaging/60-dvsm.rules $(DESTDIR)/usr/lib/udev/rules.d/60-dvsm.rules
 	install -D -m 644 $(top)/scripts/packaging/dvsm.sysusers $(DESTDIR)/usr/lib/sysusers.d/dvsm.conf
 	$(if $(DESTDIR),,ldconfig)
@@ -116,10 +121,11 @@ help:
 	@echo "make bench-heap       the heap beside other allocators, and the bars that it has to reach"
 	@echo "make crash-campaign   processes killed at every instruction of the heap, and at random (SECONDS_EACH=600)"
 	@echo "make bench-kernel     first touches and snapshots beside hugetlb, shmem and fork, counted in instructions"
+	@echo "make bench-dma        registering memory with RDMA hardware's driver, and loading files into it"
 	@echo "make module           the module alone (KDIR=...)"
 	@echo "make lib              the library alone"
 	@echo "make tests            the library and the test programs"
-	@echo "make install          library, headers, udev rule, group (PREFIX=$(PREFIX), DESTDIR=)"
+	@echo "make install          library, headers; below /usr udev rule and group too (PREFIX=$(PREFIX), DESTDIR=)"
 	@echo "make modules_install  the module into /lib/modules (KDIR=, DESTDIR=)"
 	@echo "make dkms_install     the module's source into /usr/src, for dkms (DESTDIR=)"
 	@echo "make clean            remove build/"

@@ -11,6 +11,7 @@ declare -A groups=(
 	[debug-kernel]="gcc make libc6-dev bc bison flex libelf-dev libssl-dev perl kmod xz-utils"
 	[check]="g++ clang libclang-rt-dev sparse shellcheck perl patch pkg-config fio python3"
 	[bench]="fio"
+	[bench-heap]="gcc g++ make libc6-dev libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 libboost-dev libmm-dev gnuplot-nox"
 	[cluster]="openmpi-bin libopenmpi-dev libucx-dev"
 	[rdma]="libibverbs-dev ibverbs-providers rdma-core iproute2"
 )

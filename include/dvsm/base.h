@@ -38,7 +38,8 @@ extern "C" {
  * Backends: where a region's memory comes from.
  *
  * AUTO takes what DVSM_BACKEND names; without it DEVICE where /dev/dvsm can be
- * opened, else MEMFD. MEMFD takes MEMFD_HUGETLB where the pool has pages for the
+ * opened, else MEMFD; a private heap takes the device only where DVSM_BACKEND or its
+ * options name it. MEMFD takes MEMFD_HUGETLB where the pool has pages for the
  * whole region, else MEMFD_THP where the kernel can make huge pages of shared
  * memory at a fault or when it is asked to populate, else MEMFD_4K. A backend
  * that is asked for by name is used or the call fails; a region's own backend is

@@ -116,6 +116,7 @@ DVSM_API struct dvsm_heap *dvsm_heap_attach(int fd);
  * @flags: DVSM_NAME_F_KEEP; without it the name ends with the last user of the heap, and memfd has none of that kind
  * @options: as for dvsm_heap_create(); a private heap is EINVAL
  *
+ * It gets the name when it is whole: nobody finds one that is being made, nor one whose maker was killed.
  * dvsm_name_unlink() ends the name. Return: as dvsm_heap_create() and dvsm_region_create_named() say.
  */
 DVSM_API struct dvsm_heap *dvsm_heap_create_named(const char *name, uint32_t mode, uint32_t flags,
@@ -125,7 +126,7 @@ DVSM_API struct dvsm_heap *dvsm_heap_create_named(const char *name, uint32_t mod
  * dvsm_heap_attach_named - use a heap that has a name.
  * @backend: DVSM_BACKEND_; AUTO looks where AUTO makes heaps, and nowhere else
  *
- * Return: as dvsm_heap_attach() and dvsm_name_open() say; EINVAL also while the heap is being made.
+ * Return: as dvsm_heap_attach() and dvsm_name_open() say.
  */
 DVSM_API struct dvsm_heap *dvsm_heap_attach_named(const char *name, uint32_t backend);
 
@@ -222,6 +223,10 @@ DVSM_API DVSM_MALLOC DVSM_SIZED(3) void *dvsm_heap_memalign(struct dvsm_heap *he
 DVSM_API int dvsm_heap_posix_memalign(struct dvsm_heap *heap, void **address, size_t alignment,
 				      size_t size);
 DVSM_API size_t dvsm_heap_usable_size(const struct dvsm_heap *heap, const void *address);
+static inline size_t dvsm_heap_malloc_usable_size(const struct dvsm_heap *heap, const void *address)
+{
+	return dvsm_heap_usable_size(heap, address);
+}
 
 /**
  * dvsm_heap_malloc_node - a block in memory of one node.
@@ -389,6 +394,9 @@ DVSM_API int dvsm_heap_print(struct dvsm_heap *heap, int fd);
  *   2: every byte is free, cached, live or metadata, each block in one place; nobody may be at work meanwhile
  *
  * Says what is wrong on standard error if DVSM_DEBUG is set.
+ * What a dead process lost, a block for each of its calls at most, nobody has and nobody frees: it counts as live.
+ * dvsm_heap_walk() shows it to who knows what is his.
+ *
  * Return: 0; -EUCLEAN for a broken heap; -EINVAL; -ENOMEM.
  */
 DVSM_API int dvsm_heap_check(struct dvsm_heap *heap, int level);

@@ -58,7 +58,7 @@ struct dvsm_region_options {
  *
  * Return: the handle; dvsm_region_destroy() ends it. NULL with errno EINVAL,
  * EOPNOTSUPP, E2BIG, ENOSPC, ENOMEM (also: the huge page pool is too small),
- * EMFILE, or what open("/dev/dvsm") says when DEVICE was asked for.
+ * EFBIG (of a memfd: more than RLIMIT_FSIZE), EMFILE, or what open("/dev/dvsm") says when DEVICE was asked for.
  */
 DVSM_API struct dvsm_region *
 dvsm_region_create(uint64_t length, const struct dvsm_region_options *options);

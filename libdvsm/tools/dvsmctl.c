@@ -12,6 +12,16 @@ static const struct {
 	{ "heap", "report, map and audit heaps", dvsmctl_heap },
 };
 
+static void usage(FILE *file)
+{
+	size_t i;
+
+	fprintf(file, "usage: dvsmctl NOUN ...\n");
+	for (i = 0; i < sizeof(nouns) / sizeof(*nouns); i++)
+		fprintf(file, "  %-8s %s; dvsmctl %s --help says more\n", nouns[i].name,
+			nouns[i].about, nouns[i].name);
+}
+
 int main(int argc, char **argv)
 {
 	size_t i;
@@ -19,9 +29,10 @@ int main(int argc, char **argv)
 	for (i = 0; argc > 1 && i < sizeof(nouns) / sizeof(*nouns); i++)
 		if (!strcmp(argv[1], nouns[i].name))
 			return nouns[i].run(argc - 1, argv + 1);
-	fprintf(stderr, "usage: dvsmctl NOUN ...\n");
-	for (i = 0; i < sizeof(nouns) / sizeof(*nouns); i++)
-		fprintf(stderr, "  %-8s %s; dvsmctl %s --help says more\n", nouns[i].name,
-			nouns[i].about, nouns[i].name);
+	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+		usage(stdout);
+		return 0;
+	}
+	usage(stderr);
 	return DVSMCTL_USAGE;
 }

@@ -162,6 +162,7 @@ TEST_F(memfd, what_is_not_understood_or_not_there)
 	EXPECT_EQ(2, run(self->program, "show --width 5 1", 0));
 	EXPECT_EQ(2, run(self->program, "top --interval 0", 0));
 	EXPECT_EQ(2, run(self->program, "top --count 0", 0));
+	EXPECT_EQ(0, run(self->program, "--help", 0));
 	EXPECT_EQ(0, run(self->program, "list --help", 0));
 	EXPECT_EQ(0, run(self->program, "show --help", 0));
 	EXPECT_EQ(0, run(self->program, "top --help", 0));

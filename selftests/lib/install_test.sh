@@ -1,0 +1,66 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# What "make install" puts where: TAP.
+# shellcheck disable=SC2317  # checks are called by name
+set -u
+
+top=$(cd "$(dirname "$0")/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+n=0 failed=0
+touch "$work/begun"
+
+check()	# NAME COMMAND...
+{
+	name=$1
+	shift
+	n=$((n + 1))
+	if "$@" >"$work/said" 2>&1; then
+		echo "ok $n $name"
+	else
+		echo "not ok $n $name"
+		sed 's/^/# /' "$work/said"
+		failed=1
+	fi
+}
+
+install_into() { make -s -C "$top" install "$@"; }
+
+files_are_there()	# FOLDER PREFIX FILE...
+{
+	folder=$1$2
+	shift 2
+	for file; do
+		[ -s "$folder/$file" ] || { echo "no $folder/$file"; return 1; }
+	done
+}
+
+# Neither are rule and group there, where nobody would look for them, nor in the system.
+system_is_as_it_was()	# PREFIX
+{
+	found=$(find "$1" -name '*dvsm.rules' -o -name dvsm.conf
+		find /usr/lib/udev/rules.d/60-dvsm.rules /usr/lib/sysusers.d/dvsm.conf -newer "$work/begun" 2>/dev/null)
+	[ -z "$found" ] || { echo "$found"; return 1; }
+}
+
+program_runs()	# FOLDER PREFIX
+{
+	cat >"$work/program.c" <<-'EOT'
+	#include <dvsm/dvsm.h>
+	int main(void) { void *block = dvsm_malloc(100); dvsm_free(block); return !block; }
+	EOT
+	flags=$(PKG_CONFIG_PATH=$1$2/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$1 pkg-config --cflags --libs dvsm) || return 1
+	# shellcheck disable=SC2086 # several words
+	cc -Wall -Werror -o "$work/program" "$work/program.c" $flags && LD_LIBRARY_PATH=$1$2/lib "$work/program"
+}
+
+echo 1..6
+check "into a package's folder" install_into DESTDIR="$work/package" PREFIX=/usr
+check "library, headers, manual, rule and group are there" files_are_there "$work/package" /usr lib/libdvsm.so lib/libdvsm.a \
+	lib/libdvsm-malloc.so lib/pkgconfig/dvsm.pc include/dvsm/dvsm.h include/linux/dvsm.h share/man/man3/dvsm_malloc.3 \
+	lib/udev/rules.d/60-dvsm.rules lib/sysusers.d/dvsm.conf
+check "a program builds by pkg-config there, and runs" program_runs "$work/package" /usr
+check "below a prefix of one's own" install_into PREFIX="$work/own"
+check "there it is whole, too" program_runs "" "$work/own"
+check "and the system is as it was" system_is_as_it_was "$work/own"
+exit $failed
