@@ -100,6 +100,8 @@ int dvsm_backend_open(struct dvsm_region *region, uint32_t backend)
 		return -EBADF;
 	if ((flags & O_ACCMODE) == O_WRONLY)
 		return -EBADF;
+	if (backend > DVSM_BACKEND_MEMFD_4K)
+		return -EINVAL;
 	if ((flags & O_ACCMODE) == O_RDONLY)
 		region->flags |= DVSM_REGION_F_READ_ONLY;
 	if (dvsm_memfd_recognise(region->fd, &page_size))

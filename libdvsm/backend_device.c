@@ -183,13 +183,15 @@ static int dvsm_device_command_at(const void *address, unsigned long command, vo
 				  __u64 *offset)
 {
 	struct dvsm_region_find find = { .size = sizeof(find), .address = (uintptr_t)address };
-	int fd = dvsm_device_ioctl(DVSM_IOC_REGION_FIND, &find), error;
+	int cancel = dvsm_cancel_off();
+	int fd = dvsm_device_ioctl(DVSM_IOC_REGION_FIND, &find), error = fd;
 
-	if (fd < 0)
-		return fd;
-	*offset = find.out_offset;
-	error = dvsm_ioctl(fd, command, argument);
-	close(fd);
+	if (fd >= 0) {
+		*offset = find.out_offset;
+		error = dvsm_ioctl(fd, command, argument);
+		close(fd);
+	}
+	dvsm_cancel_on(cancel);
 	return error;
 }
 

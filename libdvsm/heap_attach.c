@@ -146,7 +146,7 @@ static struct dvsm_region *dvsm_heap_nameable_region(uint32_t mode, uint32_t fla
 	};
 	uint64_t length = options->reserve ? options->reserve : dvsm_heap_reserve(false);
 
-	return dvsm_nameable_create(mode, flags, length, &wish);
+	return dvsm_nameable_create(mode, flags, dvsm_align_down(length, DVSM_HEAP_CHUNK_SIZE), &wish);
 }
 
 struct dvsm_heap *dvsm_heap_create_named(const char *name, uint32_t mode, uint32_t flags,

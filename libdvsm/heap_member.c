@@ -53,14 +53,17 @@ long dvsm_heap_reap(struct dvsm_heap *heap, int fd)
 	bool lost = false;
 	ssize_t length;
 	size_t i, nr = 0;
-	int error;
+	int error, cancel;
 
 	error = dvsm_events_never_wait(fd);
 	if (error)
 		return dvsm_fail(error);
+	cancel = dvsm_cancel_off();
 	/* Lane and others' work before the events: what has been read is never told again, and so cannot be refused. */
-	if (!dvsm_owners_begin(heap, &hold))
+	if (!dvsm_owners_begin(heap, &hold)) {
+		dvsm_cancel_on(cancel);
 		return dvsm_fail(EBUSY);
+	}
 	while ((length = dvsm_events_read(fd, events, sizeof(events))) > 0) {
 		/* Once more, for who died since. Whoever stops just now, at work for one of these, is waited for. */
 		while (!dvsm_lanes_finish(heap))
@@ -73,6 +76,7 @@ long dvsm_heap_reap(struct dvsm_heap *heap, int fd)
 		}
 	}
 	dvsm_owners_end(&hold);
+	dvsm_cancel_on(cancel);
 	dvsm_lanes_recover(heap, false);
 	if (lost)
 		return dvsm_fail(EOVERFLOW);

@@ -194,7 +194,9 @@ __attribute__((format(printf, 3, 4)))
 static int dvsm_print(int fd, int error, const char *format, ...)
 {
 	char line[160];
+	const char *at = line;
 	va_list list;
+	ssize_t done;
 	int length;
 
 	if (error)
@@ -202,7 +204,14 @@ static int dvsm_print(int fd, int error, const char *format, ...)
 	va_start(list, format);
 	length = vsnprintf(line, sizeof(line), format, list);
 	va_end(list);
-	return write(fd, line, (size_t)length) == length ? 0 : -EIO;
+	for (; length > 0; at += done, length -= (int)done) {
+		do {
+			done = write(fd, at, (size_t)length);
+		} while (done < 0 && errno == EINTR);
+		if (done <= 0)
+			return done ? -errno : -EIO;
+	}
+	return 0;
 }
 
 int dvsm_heap_print(struct dvsm_heap *heap, int fd)

@@ -56,6 +56,7 @@ struct dvsm_io {
 	int fd;			/* the caller's */
 	int direct;		/* the same file with O_DIRECT, or -1 */
 	int seek;		/* of the region, for lseek() */
+	bool can_be_direct;	/* a regular file or a disk */
 	uint32_t depth;
 	uint32_t flags;
 	uint64_t block;
@@ -102,8 +103,10 @@ static int dvsm_io_done(struct dvsm_io *io, uint64_t bytes, bool direct)
 	io->result.done += bytes;
 	if (direct)
 		io->result.direct += bytes;
-	if (io->progress && io->progress(io->result.done, io->length, io->argument))
+	if (io->progress && io->progress(io->result.done, io->length, io->argument)) {
+		io->progress = NULL;
 		return -ECANCELED;
+	}
 	return 0;
 }
 
@@ -426,10 +429,32 @@ static int dvsm_io_open_direct(const struct dvsm_io *io)
 {
 	char path[32];
 
-	if (io->flags & DVSM_IO_F_BUFFERED)
+	if ((io->flags & DVSM_IO_F_BUFFERED) || !io->can_be_direct)
 		return -1;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", io->fd);
 	return open(path, (io->store ? O_WRONLY : O_RDONLY) | O_DIRECT | O_CLOEXEC);
+}
+
+/* What opening it once more would forget, and what write() at an offset does not heed. */
+static int dvsm_io_check_file(const struct dvsm_io *io)
+{
+	int flags = fcntl(io->fd, F_GETFL);
+
+	if (flags < 0 || (flags & O_PATH) ||
+	    (flags & O_ACCMODE) == (io->store ? O_RDONLY : O_WRONLY))
+		return -EBADF;
+	return io->store && (flags & O_APPEND) ? -EINVAL : 0;
+}
+
+/* Only ever longer: others may write behind the range at the same time. Its last byte is still to be written. */
+static int dvsm_io_lengthen(const struct dvsm_io *io)
+{
+	ssize_t done;
+
+	do {
+		done = pwrite(io->fd, "", 1, (off_t)(io->file_offset + io->length - 1));
+	} while (done < 0 && errno == EINTR);
+	return done == 1 ? 0 : done ? -errno : -EIO;
 }
 
 /*
@@ -446,13 +471,14 @@ static int dvsm_io_measure(struct dvsm_io *io)
 	if (fstat(io->fd, &stat))
 		return -errno;
 	size = stat.st_size;
+	io->can_be_direct = S_ISREG(stat.st_mode) || S_ISBLK(stat.st_mode);
 	if (S_ISBLK(stat.st_mode) ? io->store || ioctl(io->fd, BLKGETSIZE64, &size) :
 				    !S_ISREG(stat.st_mode))
 		return 0;
 	if (size >= io->file_offset + io->length)
 		return 0;
 	if (io->store)
-		return ftruncate(io->fd, (off_t)(io->file_offset + io->length)) ? -errno : 0;
+		return dvsm_io_lengthen(io);
 	io->length = size > io->file_offset ? size - io->file_offset : 0;
 	return 0;
 }
@@ -535,7 +561,9 @@ static int dvsm_io_carry(struct dvsm_io *io, const struct dvsm_io_options *optio
 		return -EINVAL;
 	if (!io->length)
 		io->length = io->region->length - io->offset;
-	error = dvsm_io_measure(io);
+	error = dvsm_io_check_file(io);
+	if (!error)
+		error = dvsm_io_measure(io);
 	if (error || !io->length)
 		return error;
 	error = dvsm_io_open(io);

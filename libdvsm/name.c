@@ -59,7 +59,12 @@ int dvsm_name_create(const struct dvsm_region *region, const char *name, uint32_
 /* A memfd's backend is told by the file but for that of 4 KiB pages. */
 static struct dvsm_region *dvsm_name_wrap(int fd, uint32_t backend)
 {
-	return dvsm_region_wrap(fd, backend == DVSM_BACKEND_MEMFD_4K ? backend : DVSM_BACKEND_AUTO);
+	int chosen = dvsm_backend_choose(backend);
+
+	if (chosen == DVSM_BACKEND_MEMFD && !dvsm_system_thp())
+		chosen = DVSM_BACKEND_MEMFD_4K;
+	return dvsm_region_wrap(fd, chosen == DVSM_BACKEND_MEMFD_4K ? DVSM_BACKEND_MEMFD_4K :
+								      DVSM_BACKEND_AUTO);
 }
 
 static void dvsm_shm_path(char *path, size_t size, const char *name)

@@ -165,6 +165,6 @@ int dvsm_node_of(const void *pointer)
 	int node = -ENOENT;
 
 	if (syscall(SYS_move_pages, 0, 1UL, &page, NULL, &node, 0) < 0)
-		return dvsm_fail(errno == ENOSYS ? EOPNOTSUPP : errno);
+		return dvsm_fail(errno == ENOSYS || errno == EPERM ? EOPNOTSUPP : errno);
 	return dvsm_result(node);
 }

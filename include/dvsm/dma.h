@@ -192,10 +192,11 @@ DVSM_API int dvsm_region_load(const struct dvsm_region *region, uint64_t offset,
  *
  * As dvsm_region_load(). What has no memory in the region becomes a hole of the file,
  * or zeroes where that cannot be, and takes no memory; on MEMFD_HUGETLB, where nothing
- * tells it, it takes the pages that are reserved for it. Says nothing about stable
- * storage: fsync(2) does.
+ * tells it, it takes the pages that are reserved for it. Others may write to the file
+ * elsewhere meanwhile. Says nothing about stable storage: fsync(2) does.
  *
- * Return: as dvsm_region_load(); -ENOSPC, -EFBIG and what else write(2) says.
+ * Return: as dvsm_region_load(); -EINVAL for a descriptor with O_APPEND, which writes at
+ * the end whatever the offset; -ENOSPC, -EFBIG and what else write(2) says.
  */
 DVSM_API int dvsm_region_store(const struct dvsm_region *region, uint64_t offset, int fd,
 			       uint64_t file_offset, uint64_t length,

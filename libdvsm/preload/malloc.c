@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "../heap_backing.h"
@@ -113,8 +114,12 @@ EXPORT void *aligned_alloc(size_t alignment, size_t size)
 EXPORT void *memalign(size_t alignment, size_t size)
 {
 	HEAP_OR(NULL);
+	if (alignment > SIZE_MAX / 2 + 1) {
+		errno = EINVAL;
+		return NULL;
+	}
 	if (alignment & (alignment - 1))
-		alignment = alignment > SIZE_MAX / 2 ? 0 : 1UL << (64 - __builtin_clzl(alignment));
+		alignment = 1UL << (64 - __builtin_clzl(alignment));
 	return dvsm_heap_aligned_alloc(&dvsm_default_heap, alignment ? alignment : 16, size);
 }
 
@@ -225,9 +230,17 @@ EXPORT int malloc_info(int options, FILE *stream)
 	return 0;
 }
 
+#ifndef AT_RSEQ_FEATURE_SIZE
+#define AT_RSEQ_FEATURE_SIZE	27
+#endif
+
+/* Kernels that give restartable sequences more than 32 bytes punish who writes to the CPU number. */
+__attribute__((visibility("hidden"))) bool dvsm_vfork_is_fork;
+
 /* Before main(), so that no child of vfork() makes the heap. */
 __attribute__((constructor)) static void heap_begin(void)
 {
+	dvsm_vfork_is_fork = getauxval(AT_RSEQ_FEATURE_SIZE) > 32;
 	heap_first();
 }
 
@@ -248,8 +261,8 @@ ALSO(mallinfo);
 /*
  * A child of vfork() runs in its parent's thread area, and the kernel does not register restartable sequences for it: the CPU
  * number there is the parent's, and nothing would restart the child. So the child says that it has none, and takes
- * the way without stacks. The kernel writes the parent's number anew when that goes on. As the function returns twice,
- * the return address must not stay on the stack.
+ * the way without stacks. The parent's number is what it was when that goes on, unless the kernel has written it anew, as
+ * most do. As the function returns twice, the return address must not stay on the stack.
  */
 asm(".pushsection .text\n"
     ".globl vfork\n"
@@ -258,6 +271,10 @@ asm(".pushsection .text\n"
     "vfork:\n\t"
     ".cfi_startproc\n\t"
     "endbr64\n\t"
+    "cmpb $0, dvsm_vfork_is_fork(%rip)\n\t"
+    "jne fork@PLT\n\t"
+    "movq dvsm_rseq_offset(%rip), %rsi\n\t"
+    "movl %fs:4(%rsi), %edx\n\t"
     "popq %rdi\n\t"
     ".cfi_adjust_cfa_offset -8\n\t"
     ".cfi_register %rip, %rdi\n\t"
@@ -269,12 +286,17 @@ asm(".pushsection .text\n"
     "testq %rax, %rax\n\t"
     "jz 1f\n\t"
     "js 2f\n\t"
+    "testq %rsi, %rsi\n\t"
+    "jz 3f\n\t"
+    "movq %rax, %rcx\n\t"
+    "orl $-1, %eax\n\t"
+    "cmpxchgl %edx, %fs:4(%rsi)\n\t"
+    "movq %rcx, %rax\n\t"
     "ret\n"
     "1:\n\t"
-    "movq dvsm_rseq_offset(%rip), %rcx\n\t"
-    "testq %rcx, %rcx\n\t"
+    "testq %rsi, %rsi\n\t"
     "jz 3f\n\t"
-    "movl $-1, %fs:4(%rcx)\n"
+    "movl $-1, %fs:4(%rsi)\n"
     "3:\n\t"
     "ret\n"
     "2:\n\t"

@@ -244,6 +244,16 @@ TEST(reports_go_to_any_stream)
 	ASSERT_EQ(1, mallopt(M_MMAP_THRESHOLD, 1 << 20));
 }
 
+TEST(no_alignment_is_beyond_half_of_the_address_space)
+{
+	errno = 0;
+	EXPECT_EQ(NULL, memalign(SIZE_MAX, 8));
+	EXPECT_EQ(EINVAL, errno);
+	errno = 0;
+	EXPECT_EQ(NULL, memalign(SIZE_MAX / 2 + 2, 8));
+	EXPECT_EQ(EINVAL, errno);
+}
+
 TEST(alignments_of_every_kind)
 {
 	size_t alignment, size;

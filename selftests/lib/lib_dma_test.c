@@ -7,6 +7,7 @@
  * ours gets a file system on its first disk; without a disk it is /tmp.
  */
 #include <liburing.h>
+#include <pthread.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 
@@ -386,6 +387,89 @@ TEST_F(io, mistakes_have_their_errors)
 	EXPECT_FAILS(EACCES, dvsm_region_load(read_only, 0, self->file, 0, 0, NULL, NULL));
 	EXPECT_EQ(0, dvsm_region_store(read_only, 0, self->file, 0, 0, OPTIONS(), NULL));
 	dvsm_region_destroy(read_only);
+}
+
+/* Opened once more, past the page cache, it could do more than the one that was given. */
+TEST_F(io, descriptor_can_do_what_it_was_opened_for)
+{
+	char path[32], kept[PAGE], *expected = malloc(LENGTH);
+	int reading, writing, appending;
+
+	fill(expected, LENGTH, 3);
+	fill(self->map, LENGTH, 4);
+	memcpy(kept, self->map, sizeof(kept));
+	ASSERT_EQ(LENGTH, pwrite(self->file, expected, LENGTH, 0));
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", self->file);
+	reading = open(path, O_RDONLY | O_CLOEXEC);
+	writing = open(path, O_WRONLY | O_CLOEXEC);
+	appending = open(path, O_RDWR | O_APPEND | O_CLOEXEC);
+	ASSERT_LE(0, reading);
+	ASSERT_LE(0, writing);
+	ASSERT_LE(0, appending);
+	EXPECT_FAILS(EBADF, dvsm_region_store(self->region, 0, reading, 0, 0, OPTIONS(), NULL));
+	EXPECT_FAILS(EBADF, dvsm_region_load(self->region, 0, writing, 0, 0, OPTIONS(), NULL));
+	EXPECT_FAILS(EINVAL, dvsm_region_store(self->region, 0, appending, 0, 0, OPTIONS(), NULL));
+	EXPECT_EQ(0, memcmp(kept, self->map, sizeof(kept)));
+	ASSERT_EQ(0, dvsm_region_load(self->region, 0, reading, 0, 0, OPTIONS(), NULL));
+	EXPECT_EQ(0, memcmp(expected, self->map, LENGTH));
+	EXPECT_EQ(0, dvsm_region_store(self->region, 0, writing, 0, 0, OPTIONS(), NULL));
+	EXPECT_EQ(LENGTH, lseek(self->file, 0, SEEK_END));
+	close(reading);
+	close(writing);
+	close(appending);
+}
+
+struct side {
+	const struct dvsm_region *region;
+	const struct dvsm_io_options *options;
+	pthread_barrier_t *together;
+	int file, nth, nr_rounds, ret;
+};
+
+static void *store_a_page(void *argument)
+{
+	struct side *side = argument;
+	uint64_t at = (uint64_t)side->nth * PAGE;
+	int i;
+
+	for (i = 0; i < side->nr_rounds; i++) {
+		if (!side->nth && ftruncate(side->file, 0))
+			side->ret = -errno;
+		pthread_barrier_wait(side->together);
+		if (dvsm_region_store(side->region, at, side->file, at, PAGE, side->options,
+				      NULL))
+			side->ret = -errno;
+		pthread_barrier_wait(side->together);
+		if (lseek(side->file, 0, SEEK_END) != 2 * PAGE)
+			side->ret = -EIO;
+		pthread_barrier_wait(side->together);
+	}
+	return NULL;
+}
+
+/* Both lengthen the file. */
+TEST_F(io, stores_side_by_side_leave_the_file_as_long_as_the_longer)
+{
+	struct dvsm_io_options options = *OPTIONS();
+	pthread_barrier_t together;
+	struct side sides[2];
+	pthread_t threads[2];
+	int i;
+
+	fill(self->map, 2 * PAGE, 5);
+	pthread_barrier_init(&together, NULL, 2);
+	for (i = 0; i < 2; i++) {
+		sides[i] = (struct side) {
+			.region = self->region, .options = &options, .together = &together,
+			.file = self->file, .nth = i, .nr_rounds = getenv("DVSM_VM") ? 300 : 3000,
+		};
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, store_a_page, &sides[i]));
+	}
+	for (i = 0; i < 2; i++) {
+		pthread_join(threads[i], NULL);
+		EXPECT_EQ(0, sides[i].ret);
+	}
+	pthread_barrier_destroy(&together);
 }
 
 /* Descriptors and mappings are as they were, also after errors. */

@@ -77,6 +77,27 @@ TEST_F(lib_name, strangers_share_what_is_in_it)
 	EXPECT_EQ(fds, nr_descriptors());
 }
 
+TEST_F(lib_name, environment_chooses_the_backend_of_named_ones_too)
+{
+	struct dvsm_region_options options = self->options;
+	const char *name = dvsm_backend_name(variant->backend);
+	struct dvsm_region *region;
+
+	if (variant->backend == DVSM_BACKEND_MEMFD)
+		name = "memfd-thp";
+	options.backend = DVSM_BACKEND_AUTO;
+	ASSERT_EQ(0, setenv("DVSM_BACKEND", name, 1));
+	region = dvsm_region_create_named(self->name, 0600, DVSM_NAME_F_KEEP, LENGTH, &options);
+	ASSERT_NE(NULL, region);
+	EXPECT_STREQ(name, dvsm_backend_name(dvsm_region_backend(region)));
+	dvsm_region_destroy(region);
+	region = dvsm_name_open(self->name, 0, DVSM_BACKEND_AUTO);
+	ASSERT_NE(NULL, region);
+	EXPECT_STREQ(name, dvsm_backend_name(dvsm_region_backend(region)));
+	dvsm_region_destroy(region);
+	unsetenv("DVSM_BACKEND");
+}
+
 TEST_F(lib_name, is_made_once)
 {
 	struct dvsm_region *region;
