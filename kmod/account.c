@@ -120,21 +120,22 @@ unsigned long dvsm_account_charged_user(kuid_t uid)
  */
 struct dvsm_user *dvsm_user_get(kuid_t uid)
 {
-	struct dvsm_user *user;
+	/* Who is short of memory keeps nobody else waiting. */
+	struct dvsm_user *user, *new = kzalloc(sizeof(*new), DVSM_GFP);
 
 	mutex_lock(&dvsm_users_lock);
 	user = dvsm_user_find_locked(uid);
-	if (!user) {
-		user = kzalloc(sizeof(*user), DVSM_GFP);
-		if (user) {
-			user->uid = uid;
-			list_add(&user->link, &dvsm_users);
-			dvsm_nr_users++;
-		}
+	if (!user && new) {
+		user = new;
+		user->uid = uid;
+		list_add(&user->link, &dvsm_users);
+		dvsm_nr_users++;
 	}
 	if (user)
 		user->nr_regions++;
 	mutex_unlock(&dvsm_users_lock);
+	if (user != new)
+		kfree(new);
 	return user;
 }
 

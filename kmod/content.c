@@ -150,14 +150,20 @@ u64 dvsm_content_next_chunk(struct dvsm_region *region, u64 chunk)
 
 struct dvsm_content_walk {
 	bool (*fn)(struct folio *folio, bool shared, void *arg);
+	bool (*fn_pages)(struct folio *folio, pgoff_t start, pgoff_t end, void *arg);
 	void *arg;
 	bool shared;
+	pgoff_t start;			/* for @fn_pages: what is read of the folios at hand */
+	pgoff_t end;
 };
 
 static bool dvsm_content_walk_folio(struct folio *folio, void *arg)
 {
 	struct dvsm_content_walk *walk = arg;
 
+	if (walk->fn_pages)
+		return walk->fn_pages(folio, max(folio->index, walk->start),
+				      min(folio_next_index(folio), walk->end), walk->arg);
 	return walk->fn(folio, walk->shared, walk->arg);
 }
 
@@ -165,6 +171,28 @@ static bool dvsm_content_walk_folio(struct folio *folio, void *arg)
 static bool dvsm_content_walk_own_folio(struct folio *folio, void *arg)
 {
 	return dvsm_content_walk_folio(folio, arg) || dvsm_shall_stop();
+}
+
+/* The folios of [start, end), inside one chunk, run by run of pages that one share has. */
+static bool dvsm_content_walk_runs(struct dvsm_region *region, pgoff_t start, pgoff_t end,
+				   struct dvsm_content_walk *walk)
+{
+	struct dvsm_link *link = xa_load(&region->links, dvsm_page_chunk(start));
+	struct dvsm_share *share = link ? link->content : NULL;
+	bool stop = false;
+
+	for (walk->start = start; !stop && walk->start < end; walk->start = walk->end) {
+		struct dvsm_share *from = share ? dvsm_share_find(share, walk->start) : NULL;
+		struct dvsm_region *store = from ? from->store : region;
+
+		walk->end = walk->start + 1;
+		while (walk->end < end && (!share || dvsm_share_find(share, walk->end) == from))
+			walk->end++;
+		if (store)
+			stop = dvsm_store_walk(store, walk->start, walk->end,
+					       dvsm_content_walk_folio, walk);
+	}
+	return stop;
 }
 
 /* All folios of [start, end), inside one chunk, that the region reads any page of. */
@@ -175,6 +203,8 @@ static bool dvsm_content_walk_locked(struct dvsm_region *region, pgoff_t start, 
 	struct dvsm_share *share = link ? link->content : NULL;
 	bool stop = false;
 
+	if (walk->fn_pages)
+		return dvsm_content_walk_runs(region, start, end, walk);
 	if (!share)
 		return dvsm_store_walk(region, start, end, dvsm_content_walk_folio, walk);
 	for (; share && !stop; share = share->under) {
@@ -206,6 +236,37 @@ bool dvsm_content_walk_chunk(struct dvsm_region *region, pgoff_t start, pgoff_t 
 	return dvsm_content_walk_locked(region, start, end, &walk);
 }
 
+static void dvsm_content_walk_all(struct dvsm_region *region, pgoff_t start, pgoff_t end,
+				  struct dvsm_content_walk *walk)
+{
+	bool stop = false;
+	u64 chunk;
+
+	if (xa_empty(&region->links)) {
+		walk->start = start;
+		walk->end = end;
+		dvsm_store_walk(region, start, end, dvsm_content_walk_own_folio, walk);
+		return;
+	}
+	while (!stop && start < end && !dvsm_shall_stop()) {
+		struct mutex *mutex;	/* as above */
+
+		chunk = dvsm_content_next_chunk(region, dvsm_page_chunk(start));
+		if (chunk >= dvsm_page_chunk(end + DVSM_CHUNK_PAGES - 1))
+			break;
+		start = max_t(u64, start, chunk << DVSM_CHUNK_ORDER);
+		mutex = dvsm_store_chunk_mutex(region->family, chunk);
+		down_read(&region->family->lock);
+		mutex_lock(mutex);
+		stop = dvsm_content_walk_locked(region, start,
+						min_t(u64, end, (chunk + 1) << DVSM_CHUNK_ORDER),
+						walk);
+		mutex_unlock(mutex);
+		up_read(&region->family->lock);
+		start = (chunk + 1) << DVSM_CHUNK_ORDER;
+	}
+}
+
 /**
  * dvsm_content_walk - Look at the folios that a region reads, in order of chunks.
  * @region: the region
@@ -223,30 +284,31 @@ void dvsm_content_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
 		       bool (*fn)(struct folio *folio, bool shared, void *arg), void *arg)
 {
 	struct dvsm_content_walk walk = { .fn = fn, .arg = arg };
-	bool stop = false;
-	u64 chunk;
 
-	if (xa_empty(&region->links)) {
-		dvsm_store_walk(region, start, end, dvsm_content_walk_own_folio, &walk);
-		return;
-	}
-	while (!stop && start < end && !dvsm_shall_stop()) {
-		struct mutex *mutex;	/* as above */
+	dvsm_content_walk_all(region, start, end, &walk);
+}
 
-		chunk = dvsm_content_next_chunk(region, dvsm_page_chunk(start));
-		if (chunk >= dvsm_page_chunk(end + DVSM_CHUNK_PAGES - 1))
-			break;
-		start = max_t(u64, start, chunk << DVSM_CHUNK_ORDER);
-		mutex = dvsm_store_chunk_mutex(region->family, chunk);
-		down_read(&region->family->lock);
-		mutex_lock(mutex);
-		stop = dvsm_content_walk_locked(region, start,
-						min_t(u64, end, (chunk + 1) << DVSM_CHUNK_ORDER),
-						&walk);
-		mutex_unlock(mutex);
-		up_read(&region->family->lock);
-		start = (chunk + 1) << DVSM_CHUNK_ORDER;
-	}
+/**
+ * dvsm_content_walk_pages - Look at the pages that a region reads, in order.
+ * @region: the region
+ * @start: first page
+ * @end: the page after the last
+ * @fn: called with each folio, which is referenced, and which of its pages are read:
+ *	from one to before another; stops the walk with true; must not sleep for long
+ * @arg: handed to @fn
+ *
+ * A fatal signal ends the walk too.
+ *
+ * Context: may sleep; no dvsm lock held.
+ */
+void dvsm_content_walk_pages(struct dvsm_region *region, pgoff_t start, pgoff_t end,
+			     bool (*fn)(struct folio *folio, pgoff_t start, pgoff_t end,
+					void *arg),
+			     void *arg)
+{
+	struct dvsm_content_walk walk = { .fn_pages = fn, .arg = arg };
+
+	dvsm_content_walk_all(region, start, end, &walk);
 }
 
 /* The next page from @index on, in the chunk or after it, that has memory. */

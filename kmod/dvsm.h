@@ -35,13 +35,13 @@
  *                             write: discard, and everything that changes who
  *                             shares what. Never held while user memory is
  *                             read or written
- *   dvsm_store_mutex[]        one for the same chunk of all regions of a family:
+ *   family->chunk_mutexes[]   one for the same chunk of all regions of a family:
  *                             allocation, and breaking a share for a write
  *   folio lock                the folio's place in the page cache and its
  *                             mappings
  *   i_pages, page table locks the core's
  *
- * family->hidden_lock and family->members_lock are taken inside dvsm_store_mutex[]; mappings are
+ * family->hidden_lock and family->members_lock are taken inside family->chunk_mutexes[]; mappings are
  * emptied under the latter. region->pins_lock (inside
  * family->lock), dvsm_regions_lock (the list of regions), dvsm_names_lock,
  * dvsm_events_lock, dvsm_users_lock, and, inside page table locks too,
@@ -80,6 +80,8 @@ struct mempolicy;
 struct seq_file;
 struct user_struct;
 
+#define DVSM_CHUNK_MUTEXES	32
+
 /* Regions that may share contents: a region and all snapshots that come from it. */
 struct dvsm_family {
 	refcount_t refs;		/* regions but hidden ones */
@@ -91,6 +93,10 @@ struct dvsm_family {
 	struct list_head hidden;	/* regions that nobody opens, for contents that
 					 * have no other place
 					 */
+	/* By chunk. Held while memory is taken, which may take long where it is scarce: each
+	 * family has its own, and keeps no other one waiting.
+	 */
+	struct mutex chunk_mutexes[DVSM_CHUNK_MUTEXES];
 };
 
 /* A user of the machine who has regions. Kept by his regions. */
@@ -334,6 +340,7 @@ void dvsm_inode_exit(void);
 int dvsm_inode_pin(void);
 void dvsm_inode_unpin(void);
 struct inode *dvsm_inode_create(struct dvsm_region *region);
+void dvsm_inode_retire(struct inode *inode);
 struct inode *dvsm_inode_create_scratch(void);
 struct file *dvsm_inode_open(struct inode *inode, int flags);
 struct file *dvsm_inode_open_as(struct inode *inode, int flags,
@@ -367,7 +374,6 @@ struct file *dvsm_vma_open(u64 address, u64 *offset);
 
 /* store.c */
 extern const struct address_space_operations dvsm_store_aops;
-void dvsm_store_init(void);
 struct mutex *dvsm_store_chunk_mutex(struct dvsm_family *family, u64 chunk);
 struct folio *dvsm_store_get(struct dvsm_region *region, pgoff_t index,
 			     const struct dvsm_placing *placing, bool *allocated);
@@ -400,6 +406,10 @@ u64 dvsm_content_next_chunk(struct dvsm_region *region, u64 chunk);
 pgoff_t dvsm_content_next(struct dvsm_region *region, pgoff_t index);
 void dvsm_content_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
 		       bool (*fn)(struct folio *folio, bool shared, void *arg), void *arg);
+void dvsm_content_walk_pages(struct dvsm_region *region, pgoff_t start, pgoff_t end,
+			     bool (*fn)(struct folio *folio, pgoff_t start, pgoff_t end,
+					void *arg),
+			     void *arg);
 bool dvsm_content_walk_chunk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
 			     bool (*fn)(struct folio *folio, bool shared, void *arg), void *arg);
 int dvsm_content_discard(struct dvsm_region *region, loff_t start, loff_t end,

@@ -28,13 +28,18 @@ static const struct dvsm_placing dvsm_placing_current = { .here = NUMA_NO_NODE }
 static int dvsm_file_open(struct inode *inode, struct file *file)
 {
 	struct dvsm_region *region = inode->i_private;
+	int ret;
 
 	if (file->f_mode & FMODE_WRITE)
 		return -EACCES;
-	if (!atomic_inc_not_zero(&region->nr_files))
+	/* The other files may be closed meanwhile: what they pin must not go before this has a part in it. */
+	ret = dvsm_inode_pin();
+	if (ret)
+		return ret;
+	if (!atomic_inc_not_zero(&region->nr_files)) {
+		dvsm_inode_unpin();
 		return -ENXIO;
-	/* A file is open: this is one more of what is pinned already. */
-	WARN_ON_ONCE(dvsm_inode_pin());
+	}
 	file->f_mode |= FMODE_PREAD;
 	return 0;
 }

@@ -13,6 +13,7 @@
  * is refused until the last inode has been evicted.
  */
 #include <linux/dcache.h>
+#include <linux/fsnotify.h>
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/pagemap.h>
@@ -176,8 +177,6 @@ struct inode *dvsm_inode_create(struct dvsm_region *region)
 	/* Security modules shall see regions as they see files. */
 	inode->i_flags &= ~S_PRIVATE;
 	inode->i_mode = S_IFREG | 0444;
-	/* As of any file without a name: who watches it lets go with the last file. */
-	clear_nlink(inode);
 	inode->i_op = &dvsm_inode_ops;
 	inode->i_fop = &dvsm_file_fops;
 	inode->i_mapping->a_ops = &dvsm_store_aops;
@@ -193,6 +192,21 @@ struct inode *dvsm_inode_create(struct dvsm_region *region)
 	inode->i_private = region;
 	region->inode = inode;
 	return inode;
+}
+
+/**
+ * dvsm_inode_retire - Nobody can open the inode's region any more.
+ * @inode: the inode
+ *
+ * Who watches it holds it no longer, nor does who would begin to by a path that is still
+ * there. Not earlier: what a mapped file without links holds goes into core dumps.
+ *
+ * Context: may sleep.
+ */
+void dvsm_inode_retire(struct inode *inode)
+{
+	clear_nlink(inode);
+	fsnotify_inode_delete(inode);
 }
 
 /**

@@ -83,7 +83,6 @@ static int __init dvsm_init(void)
 {
 	int ret;
 
-	dvsm_store_init();
 	ret = dvsm_inode_init();
 	if (ret)
 		return ret;

@@ -346,7 +346,7 @@ int dvsm_region_place_look(struct dvsm_region *region, struct dvsm_region_place 
  * @last: last chunk
  *
  * Context: no dvsm lock held.
- * Return: true if a chunk of it has DVSM_POLICY_INHERIT.
+ * Return: true if a chunk of it has DVSM_POLICY_INHERIT, or after a fatal signal.
  */
 bool dvsm_places_inherit(struct dvsm_region *region, u64 first, u64 last)
 {
@@ -359,6 +359,8 @@ bool dvsm_places_inherit(struct dvsm_region *region, u64 first, u64 last)
 		inherit = policy->mode == DVSM_POLICY_INHERIT;
 		dvsm_policy_put(policy);
 		first = end + 1;
+		if (dvsm_is_interrupted())
+			return true;
 	}
 	return inherit;
 }

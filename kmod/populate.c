@@ -100,7 +100,7 @@ static int dvsm_populate_help(void *arg)
 	return 0;
 }
 
-/* Whether a CPU cgroup says how much the caller may work. */
+/* Whether a CPU cgroup, or he himself, says how much the caller may work. */
 static bool dvsm_populate_is_governed(void)
 {
 	bool governed = false;
@@ -110,7 +110,8 @@ static bool dvsm_populate_is_governed(void)
 	governed = task_css(current, cpu_cgrp_id)->parent;
 	rcu_read_unlock();
 #endif
-	return governed && !capable(CAP_SYS_NICE);
+	return (governed || task_nice(current) > 0 || current->policy == SCHED_IDLE) &&
+	       !capable(CAP_SYS_NICE);
 }
 
 /* How many CPUs beside the caller's own shall work. */

@@ -23,6 +23,7 @@ static atomic64_t dvsm_last_id;
 static struct dvsm_family *dvsm_family_alloc(void)
 {
 	struct dvsm_family *family = kzalloc(sizeof(*family), GFP_KERNEL_ACCOUNT);
+	unsigned int i;
 
 	if (!family)
 		return NULL;
@@ -32,6 +33,8 @@ static struct dvsm_family *dvsm_family_alloc(void)
 	INIT_LIST_HEAD(&family->members);
 	mutex_init(&family->hidden_lock);
 	INIT_LIST_HEAD(&family->hidden);
+	for (i = 0; i < ARRAY_SIZE(family->chunk_mutexes); i++)
+		mutex_init(&family->chunk_mutexes[i]);
 	return family;
 }
 
@@ -425,6 +428,7 @@ void dvsm_region_retire(struct dvsm_region *region)
 	u64 next = 0;
 
 	dvsm_region_unlist(region);
+	dvsm_inode_retire(region->inode);
 	dvsm_name_retire(region);
 	dvsm_events_retire(region);
 	down_write(&region->family->lock);

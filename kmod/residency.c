@@ -236,17 +236,13 @@ struct dvsm_extents {
 	struct dvsm_range *ranges;
 	unsigned int nr;		/* in use; the last one may still grow */
 	unsigned int nr_max;
-	pgoff_t start;			/* of what is looked at */
-	pgoff_t end;
 	pgoff_t next;			/* where to go on */
 	unsigned long next_pfn;		/* behind the last one */
 };
 
-static bool dvsm_extents_add(struct folio *folio, bool shared, void *arg)
+static bool dvsm_extents_add(struct folio *folio, pgoff_t start, pgoff_t end, void *arg)
 {
 	struct dvsm_extents *extents = arg;
-	pgoff_t start = max(folio->index, extents->start);
-	pgoff_t end = min(folio->index + folio_nr_pages(folio), extents->end);
 	unsigned long pfn = folio_pfn(folio) + (start - folio->index);
 	struct dvsm_range *last = extents->nr ? &extents->ranges[extents->nr - 1] : NULL;
 	u64 length = (u64)(end - start) << PAGE_SHIFT;
@@ -281,16 +277,15 @@ int dvsm_region_extents(struct dvsm_region *region, struct dvsm_region_extents *
 	struct dvsm_range __user *user = u64_to_user_ptr(arg->ranges);
 	struct dvsm_extents extents = {
 		.nr_max = min_t(u32, arg->nr_ranges, DVSM_RESIDENCY_BATCH),
-		.start = arg->offset >> PAGE_SHIFT,
-		.end = (arg->offset + arg->length) >> PAGE_SHIFT,
+		.next = (arg->offset + arg->length) >> PAGE_SHIFT,
 	};
 	int ret = 0;
 
-	extents.next = extents.end;
 	extents.ranges = kvcalloc(extents.nr_max, sizeof(*extents.ranges), GFP_KERNEL_ACCOUNT);
 	if (!extents.ranges)
 		return -ENOMEM;
-	dvsm_content_walk(region, extents.start, extents.end, dvsm_extents_add, &extents);
+	dvsm_content_walk_pages(region, arg->offset >> PAGE_SHIFT, extents.next,
+				dvsm_extents_add, &extents);
 	if (dvsm_shall_stop())
 		ret = -EINTR;
 	else if (copy_to_user(user, extents.ranges, extents.nr * sizeof(*user)))

@@ -24,7 +24,6 @@
  *    for that is one for the same chunk of all regions of a family.
  */
 #include <linux/gfp.h>
-#include <linux/hash.h>
 #include <linux/highmem.h>
 #include <linux/memcontrol.h>
 #include <linux/pagemap.h>
@@ -34,23 +33,6 @@
 
 #include "dvsm.h"
 #include "trace.h"
-
-#define DVSM_STORE_MUTEX_BITS	8
-
-static struct mutex dvsm_store_mutex[1 << DVSM_STORE_MUTEX_BITS];
-
-/**
- * dvsm_store_init - Prepare the table of mutexes.
- *
- * Context: module initialisation.
- */
-void dvsm_store_init(void)
-{
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(dvsm_store_mutex); i++)
-		mutex_init(&dvsm_store_mutex[i]);
-}
 
 /**
  * dvsm_store_chunk_mutex - What serialises changes to one chunk in a family.
@@ -62,7 +44,7 @@ void dvsm_store_init(void)
  */
 struct mutex *dvsm_store_chunk_mutex(struct dvsm_family *family, u64 chunk)
 {
-	return &dvsm_store_mutex[hash_long((unsigned long)family + chunk, DVSM_STORE_MUTEX_BITS)];
+	return &family->chunk_mutexes[chunk % DVSM_CHUNK_MUTEXES];
 }
 
 /*
@@ -650,7 +632,7 @@ static bool dvsm_folio_range_is_poisoned(struct folio *folio, loff_t from, loff_
 
 	if (!dvsm_folio_is_poisoned(folio))
 		return false;
-	for (index = from >> PAGE_SHIFT; index < to >> PAGE_SHIFT; index++)
+	for (index = from >> PAGE_SHIFT; index <= (to - 1) >> PAGE_SHIFT; index++)
 		if (dvsm_store_page_is_poisoned(folio, index))
 			return true;
 	return false;

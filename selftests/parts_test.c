@@ -5,6 +5,7 @@
  */
 #include "snapshot.h"
 #include "split.h"
+#include "dma/dma.h"
 #include <sys/uio.h>
 
 #define NR_CHUNKS	8
@@ -603,6 +604,30 @@ TEST_F(parts, bytes_of_unshare_merge_and_restore_end_where_the_region_ends)
 		ASSERT_EQ(0, munmap(own, lengths[i]));
 		close(s);
 		close(fd);
+	}
+}
+
+/* What is in the region's own part, and what is around it, each once and in order. */
+TEST_F(parts, extents_tell_each_page_once_however_few_fit)
+{
+	int snapshot = snapshot_take_in_parts(self->fd, PAGE, 0);
+	struct dvsm_range ranges[64];
+	uint64_t at, next;
+	int max, nr, i, nr_calls;
+
+	ASSERT_LE(0, snapshot);
+	for (i = 7; i < 512; i += 50)
+		self->map[i * PAGE] = 1;
+	for (max = 1; max <= 64; max = max * 3 + 1) {
+		for (at = nr_calls = 0; at < LENGTH && nr_calls < 100; nr_calls++) {
+			nr = region_extents(self->fd, at, LENGTH - at, ranges, max, &next);
+			ASSERT_LT(0, nr);
+			ASSERT_LT(at, next);
+			for (i = 0; i < nr; at += ranges[i++].length)
+				ASSERT_EQ(at, ranges[i].offset);
+			ASSERT_EQ(at, next);
+		}
+		EXPECT_EQ(LENGTH, at);
 	}
 }
 

@@ -184,6 +184,11 @@ TEST_F(poison, other_processes_that_have_it_mapped_are_told_when_they_touch_it)
 	EXPECT_EQ(0, stamps_wrong(map, BAD, 5));
 }
 
+static int punch(int fd, off_t offset, off_t length)
+{
+	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) ? -errno : 0;
+}
+
 TEST_F(poison, discard_replaces_it_unless_pinned)
 {
 	char *map = region_map(self->fd, LENGTH, 0);
@@ -196,6 +201,12 @@ TEST_F(poison, discard_replaces_it_unless_pinned)
 		EXPECT_EQ(SIGBUS, read_at(map + BAD));
 		return;
 	}
+	/* A part of it cannot be made zeroes. */
+	if (!variant->implicit) {
+		EXPECT_EQ(-EHWPOISON, punch(self->fd, BAD, 100));
+		EXPECT_EQ(-EHWPOISON, punch(self->fd, BAD - PAGE, PAGE + 100));
+	}
+	EXPECT_EQ(0, stamps_wrong(map, BAD, 6));
 	/* The page alone, and then the whole chunk. */
 	EXPECT_EQ(0, region_discard(self->fd, BAD, PAGE, NULL));
 	EXPECT_EQ(0, stamps_wrong(map, BAD, 6));
