@@ -461,7 +461,7 @@ TEST_F(io, stores_side_by_side_leave_the_file_as_long_as_the_longer)
 	for (i = 0; i < 2; i++) {
 		sides[i] = (struct side) {
 			.region = self->region, .options = &options, .together = &together,
-			.file = self->file, .nth = i, .nr_rounds = getenv("DVSM_VM") ? 300 : 3000,
+			.file = self->file, .nth = i, .nr_rounds = getenv("DVSM_VM") ? 20 : 3000,
 		};
 		ASSERT_EQ(0, pthread_create(&threads[i], NULL, store_a_page, &sides[i]));
 	}
