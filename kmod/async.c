@@ -12,6 +12,7 @@
  * io_uring cancels a command that waits by itself, and one that runs by a signal
  * that only the worker sees. So does a ring that is closed, and a thread that ends.
  */
+#include <linux/nodemask.h>
 #include <linux/numa.h>
 #include <linux/sched/signal.h>
 #include <linux/topology.h>
@@ -23,12 +24,18 @@ struct dvsm_async {
 	int here;
 };
 
-/* The node that the submitter was on; NUMA_NO_NODE where he made no attempt. */
+/*
+ * The node that the submitter was on; NUMA_NO_NODE where he made no attempt. After a link a
+ * worker begins the next request without one, nothing says so, and the word is the submitter's
+ * to choose: an earlier request left it. So it may be any node there is, and no more is asked.
+ */
 static int dvsm_async_here(struct io_uring_cmd *ioucmd)
 {
-	const struct dvsm_async *async = io_uring_cmd_to_pdu(ioucmd, struct dvsm_async);
+	int here = io_uring_cmd_to_pdu(ioucmd, struct dvsm_async)->here;
 
-	return cmd_to_io_kiocb(ioucmd)->flags & REQ_F_FORCE_ASYNC ? NUMA_NO_NODE : async->here;
+	if (cmd_to_io_kiocb(ioucmd)->flags & REQ_F_FORCE_ASYNC)
+		return NUMA_NO_NODE;
+	return here >= 0 && here < nr_node_ids && node_online(here) ? here : NUMA_NO_NODE;
 }
 
 static long dvsm_async_run(struct io_uring_cmd *ioucmd)

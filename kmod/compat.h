@@ -100,4 +100,14 @@ static inline struct folio *dvsm_compat_lock_folio(struct address_space *mapping
 #define DVSM_KERNEL_FIXED_BUFFERS true
 #endif
 
+/*
+ * Since 6.11 the kernel moves folios with copy_mc_to_kernel(), which copies by bytes; by
+ * words before.
+ */
+#ifdef DVSM_HAVE_FOLIO_MC_COPY
+#define DVSM_KERNEL_MOVES_BY_BYTES true
+#else
+#define DVSM_KERNEL_MOVES_BY_BYTES false
+#endif
+
 #endif /* DVSM_COMPAT_H */

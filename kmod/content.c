@@ -173,24 +173,20 @@ static bool dvsm_content_walk_own_folio(struct folio *folio, void *arg)
 	return dvsm_content_walk_folio(folio, arg) || dvsm_shall_stop();
 }
 
-/* The folios of [start, end), inside one chunk, run by run of pages that one share has. */
-static bool dvsm_content_walk_runs(struct dvsm_region *region, pgoff_t start, pgoff_t end,
+/* The folios of [start, end), inside one chunk, that a share reads: by runs that one share has. */
+static bool dvsm_content_walk_runs(struct dvsm_share *share, pgoff_t start, pgoff_t end,
 				   struct dvsm_content_walk *walk)
 {
-	struct dvsm_link *link = xa_load(&region->links, dvsm_page_chunk(start));
-	struct dvsm_share *share = link ? link->content : NULL;
 	bool stop = false;
 
-	for (walk->start = start; !stop && walk->start < end; walk->start = walk->end) {
-		struct dvsm_share *from = share ? dvsm_share_find(share, walk->start) : NULL;
-		struct dvsm_region *store = from ? from->store : region;
+	for (; !stop && start < end; start = walk->end) {
+		struct dvsm_region *store = dvsm_share_find(share, start)->store;
 
-		walk->end = walk->start + 1;
-		while (walk->end < end && (!share || dvsm_share_find(share, walk->end) == from))
-			walk->end++;
+		walk->start = start;
+		walk->end = dvsm_share_run_end(share, start, end);
 		if (store)
-			stop = dvsm_store_walk(store, walk->start, walk->end,
-					       dvsm_content_walk_folio, walk);
+			stop = dvsm_store_walk(store, start, walk->end, dvsm_content_walk_folio,
+					       walk);
 	}
 	return stop;
 }
@@ -203,10 +199,12 @@ static bool dvsm_content_walk_locked(struct dvsm_region *region, pgoff_t start, 
 	struct dvsm_share *share = link ? link->content : NULL;
 	bool stop = false;
 
-	if (walk->fn_pages)
-		return dvsm_content_walk_runs(region, start, end, walk);
+	walk->start = start;
+	walk->end = end;
 	if (!share)
 		return dvsm_store_walk(region, start, end, dvsm_content_walk_folio, walk);
+	if (walk->fn_pages)
+		return dvsm_content_walk_runs(share, start, end, walk);
 	for (; share && !stop; share = share->under) {
 		walk->shared = share != link->content || !dvsm_link_is_alone(link);
 		if (share->store)

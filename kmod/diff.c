@@ -182,11 +182,45 @@ static int dvsm_ranges_add_pages(struct dvsm_ranges *ranges, const struct dvsm_p
 	return 0;
 }
 
-static u64 dvsm_next_chunk_marked(struct dvsm_region *snapshot, u64 chunk)
+/**
+ * dvsm_family_note_first - Note that somebody writes to what was zeroes.
+ * @family: the family
+ * @chunk: where
+ *
+ * Snapshots have no links for zeroes, so there is nothing that could be marked.
+ *
+ * Context: may sleep; the family is locked.
+ */
+void dvsm_family_note_first(struct dvsm_family *family, u64 chunk)
+{
+	long nr = atomic_long_inc_return(&family->nr_firsts);
+
+	/* One region alone has no snapshot that could ask. */
+	if (refcount_read(&family->refs) > 1 &&
+	    xa_err(xa_store(&family->firsts, chunk, xa_mk_value(nr), DVSM_GFP)))
+		WRITE_ONCE(family->first_lost, nr);
+}
+
+/* Up to @end, where the answer is that. */
+static u64 dvsm_next_chunk_marked(struct dvsm_region *snapshot, u64 chunk, u64 end)
 {
 	unsigned long at = chunk;
 
-	return xa_find(&snapshot->links, &at, ULONG_MAX, DVSM_LINK_DIVERGED) ? at : ULONG_MAX;
+	return xa_find(&snapshot->links, &at, end, DVSM_LINK_DIVERGED) ? at : end;
+}
+
+/* The same for chunks that were zeroes when the snapshot was tracked, and were written to. */
+static u64 dvsm_next_chunk_first(struct dvsm_region *snapshot, u64 chunk, u64 end)
+{
+	unsigned long at;
+	void *entry;
+
+	xa_for_each_range(&snapshot->family->firsts, at, entry, chunk, end) {
+		if ((long)xa_to_value(entry) > snapshot->nr_firsts)
+			return at;
+		cond_resched();
+	}
+	return end;
 }
 
 /**
@@ -197,21 +231,25 @@ static u64 dvsm_next_chunk_marked(struct dvsm_region *snapshot, u64 chunk)
  */
 void dvsm_snapshot_track(struct dvsm_region *snapshot)
 {
-	snapshot->nr_firsts = atomic_long_read(&snapshot->family->nr_firsts);
+	struct dvsm_family *family = snapshot->family;
+
+	snapshot->nr_firsts = atomic_long_read(&family->nr_firsts);
+	/* No other snapshot is there that would ask for older ones. */
+	if (refcount_read(&family->refs) == 2)
+		xa_destroy(&family->firsts);
 }
 
 /**
- * dvsm_snapshot_is_tracked - Whether a snapshot's marks tell where it differs.
+ * dvsm_snapshot_is_tracked - Whether marks tell where a snapshot differs.
  * @snapshot: the snapshot
  *
- * Not so once somebody has written to what was zeroes, for which there are no links.
- *
  * Context: the family is locked.
- * Return: whether it reads what its parent reads wherever it has no marked link.
+ * Return: whether it reads what its parent reads wherever it has no marked link and nobody
+ * wrote to what was zeroes.
  */
 bool dvsm_snapshot_is_tracked(const struct dvsm_region *snapshot)
 {
-	return snapshot->nr_firsts == atomic_long_read(&snapshot->family->nr_firsts);
+	return snapshot->nr_firsts >= READ_ONCE(snapshot->family->first_lost);
 }
 
 /**
@@ -221,7 +259,7 @@ bool dvsm_snapshot_is_tracked(const struct dvsm_region *snapshot)
  * @chunk: where to start
  *
  * Costs by chunks that were written to for a region and its snapshot, and for two
- * snapshots of one parent; else, and where holes were filled, by chunks with memory.
+ * snapshots of one parent; else by chunks with memory.
  *
  * Context: the family is locked.
  * Return: the chunk; ULONG_MAX if there is none.
@@ -231,12 +269,49 @@ u64 dvsm_next_chunk_differing(struct dvsm_region *a, struct dvsm_region *b, u64 
 	bool siblings = a->parent_id && a->parent_id == b->parent_id;
 	bool of_a = siblings || a->parent_id == b->id;
 	bool of_b = siblings || b->parent_id == a->id;
+	u64 end = ULONG_MAX;
 
 	if ((!of_a && !of_b) || (of_a && !dvsm_snapshot_is_tracked(a)) ||
 	    (of_b && !dvsm_snapshot_is_tracked(b)))
 		return min(dvsm_content_next_chunk(a, chunk), dvsm_content_next_chunk(b, chunk));
-	return min(of_a ? dvsm_next_chunk_marked(a, chunk) : ULONG_MAX,
-		   of_b ? dvsm_next_chunk_marked(b, chunk) : ULONG_MAX);
+	if (of_a) {
+		end = dvsm_next_chunk_marked(a, chunk, end);
+		end = dvsm_next_chunk_first(a, chunk, end);
+	}
+	if (of_b) {
+		end = dvsm_next_chunk_marked(b, chunk, end);
+		end = dvsm_next_chunk_first(b, chunk, end);
+	}
+	return end;
+}
+
+/**
+ * dvsm_span_in_common - What two spans have in common.
+ * @a: the one
+ * @b: the other
+ *
+ * Context: any.
+ * Return: the span, which may be none.
+ */
+struct dvsm_span dvsm_span_in_common(struct dvsm_span a, struct dvsm_span b)
+{
+	return (struct dvsm_span) {
+		.first = max(a.first, b.first),
+		.end = min(a.end, b.end),
+	};
+}
+
+/* Where two regions of a family can differ: outside of it one has nothing of the other. */
+static struct dvsm_span dvsm_span_compared(const struct dvsm_region *a,
+					   const struct dvsm_region *b)
+{
+	if (a->parent_id == b->id)
+		return a->taken;
+	if (b->parent_id == a->id)
+		return b->taken;
+	if (a->parent_id && a->parent_id == b->parent_id)
+		return dvsm_span_in_common(a->taken, b->taken);
+	return dvsm_span_in_common(a->descent, b->descent);
 }
 
 /* A comparison that goes on. */
@@ -244,6 +319,7 @@ struct dvsm_diff {
 	struct dvsm_region *region;
 	struct dvsm_region *other;
 	bool advance;			/* @other is a snapshot that is to read what was told */
+	bool all;			/* from @next to @end is all that can differ */
 	u64 next;			/* page to look at */
 	u64 end;			/* page after the last */
 	struct dvsm_ranges ranges;
@@ -315,7 +391,6 @@ static int dvsm_diff_gather(struct dvsm_diff *diff)
 static int dvsm_diff_locked(struct dvsm_diff *diff)
 {
 	struct dvsm_family *family = diff->region->family;
-	bool all = !diff->next && diff->end == diff->region->nr_pages;
 	u64 first = dvsm_page_chunk(diff->next);
 	xa_mark_t changed;
 	int ret;
@@ -332,10 +407,22 @@ static int dvsm_diff_locked(struct dvsm_diff *diff)
 	/* Also where both had become the same without being told. */
 	dvsm_snapshot_rebase(diff->other, diff->region, changed, first,
 			     dvsm_page_chunk(diff->next + DVSM_CHUNK_PAGES - 1));
-	if (!ret && all && diff->next == diff->end)
+	if (!ret && diff->all && diff->next == diff->end)
 		dvsm_snapshot_track(diff->other);
 	up_write(&family->lock);
 	return ret;
+}
+
+/* The range that was asked for may lie around all that can differ, or beside it. */
+static void dvsm_diff_clip(struct dvsm_diff *diff)
+{
+	struct dvsm_span span = dvsm_span_compared(diff->region, diff->other);
+	u64 first = span.first << DVSM_CHUNK_ORDER;
+	u64 end = min_t(u64, span.end << DVSM_CHUNK_ORDER, diff->region->nr_pages);
+
+	diff->all = diff->next <= first && diff->end >= end;
+	diff->next = max(diff->next, first);
+	diff->end = min(diff->end, end);
 }
 
 /**
@@ -359,8 +446,10 @@ int dvsm_region_diff(struct dvsm_region *region, struct dvsm_region *other,
 		.end = (arg->offset + arg->length) >> PAGE_SHIFT,
 		.ranges.nr_max = min_t(u32, arg->nr_ranges, DVSM_RANGES_BATCH),
 	};
-	int ret = dvsm_diff_locked(&diff);
+	int ret;
 
+	dvsm_diff_clip(&diff);
+	ret = dvsm_diff_locked(&diff);
 	if (!ret && copy_to_user(user, diff.ranges.ranges, diff.ranges.nr * sizeof(*user)))
 		ret = -EFAULT;
 	kvfree(diff.ranges.ranges);

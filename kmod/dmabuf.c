@@ -122,7 +122,7 @@ static int dvsm_export_fill_table(const struct dvsm_export *export, struct devic
 		dvsm_cursor_piece(&cursor, dev, &page);
 		nr++;
 	}
-	ret = sg_alloc_table(table, nr, GFP_KERNEL);
+	ret = sg_alloc_table(table, nr, DVSM_GFP);
 	if (ret)
 		return ret;
 	cursor = start;
@@ -159,7 +159,7 @@ static struct sg_table *dvsm_dmabuf_map(struct dma_buf_attachment *attachment,
 					enum dma_data_direction direction)
 {
 	struct dvsm_export *export = attachment->dmabuf->priv;
-	struct dvsm_mapping *mapping = kzalloc(sizeof(*mapping), GFP_KERNEL);
+	struct dvsm_mapping *mapping = kzalloc(sizeof(*mapping), DVSM_GFP);
 	int ret;
 
 	if (!mapping)
@@ -241,7 +241,7 @@ static int dvsm_dmabuf_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 	struct page **pages;
 	void *address;
 
-	pages = kvmalloc_array(nr_pages, sizeof(*pages), GFP_KERNEL);
+	pages = kvmalloc_array(nr_pages, sizeof(*pages), DVSM_GFP);
 	if (!pages)
 		return -ENOMEM;
 	for (i = 0; i < nr_pages; i++) {

@@ -41,9 +41,9 @@
  *                             mappings
  *   i_pages, page table locks the core's
  *
- * family->hidden_lock and family->members_lock are taken inside family->chunk_mutexes[]; mappings are
- * emptied under the latter. region->pins_lock (inside
- * family->lock), dvsm_regions_lock (the list of regions), dvsm_names_lock,
+ * family->hidden_lock and family->members_lock are taken inside family->chunk_mutexes[];
+ * mappings are emptied under the latter. region->pins_lock (inside family->lock),
+ * dvsm_regions_lock (the list of regions), dvsm_names_lock,
  * dvsm_events_lock, dvsm_users_lock, and, inside page table locks too,
  * region->places_lock and the lock of region->uses are leaves.
  */
@@ -87,6 +87,8 @@ struct dvsm_family {
 	refcount_t refs;		/* regions but hidden ones */
 	struct rw_semaphore lock;
 	atomic_long_t nr_firsts;	/* folios that were zeroes and were written to */
+	struct xarray firsts;		/* by chunk: how many they were with the last one there */
+	long first_lost;		/* the same of one for which @firsts had no room; READ_ONCE() */
 	struct mutex members_lock;	/* @members */
 	struct list_head members;	/* regions that somebody may open */
 	struct mutex hidden_lock;	/* @hidden */
@@ -199,6 +201,12 @@ struct dvsm_pin {
 	bool is_complete;		/* region->pins_lock */
 };
 
+/* Chunks: @first to before @end; none if that is not above it. */
+struct dvsm_span {
+	u64 first;
+	u64 end;
+};
+
 /* Bits of region->wants. */
 enum dvsm_want {
 	DVSM_WANTS_HUGE,		/* a chunk is made of small folios, or of parts */
@@ -224,12 +232,14 @@ struct dvsm_region {
 					 */
 	struct mem_cgroup *memcg;	/* of a snapshot's creator, who pays for its copies */
 	struct dvsm_terms terms;	/* that a snapshot was taken on */
+	struct dvsm_span taken;		/* what a snapshot was taken of; of others: everything */
+	struct dvsm_span descent;	/* what it and all snapshots that it comes from were taken of */
 
 	atomic_t nr_files;		/* struct files; at 0 the region is retired */
 	struct xarray links;		/* by chunk; guarded as share.c says */
 	long nr_firsts;			/* the family's when a snapshot's links, with their
-					 * marks, told all that differs from its parent; else
-					 * -1. family->lock
+					 * marks, told all that differs from its parent; or -1.
+					 * family->lock
 					 */
 	struct list_head member;	/* family->members_lock; empty for hidden regions */
 	struct list_head hidden;	/* family->hidden_lock; of hidden regions */
@@ -379,23 +389,35 @@ struct folio *dvsm_store_get(struct dvsm_region *region, pgoff_t index,
 			     const struct dvsm_placing *placing, bool *allocated);
 struct folio *dvsm_store_get_locked(struct dvsm_region *region, pgoff_t index,
 				    const struct dvsm_placing *placing, bool *allocated);
-long dvsm_store_discard(struct dvsm_region *region, loff_t start, loff_t end);
-bool dvsm_folio_is_poisoned(struct folio *folio);
-bool dvsm_store_page_is_poisoned(struct folio *folio, pgoff_t index);
 pgoff_t dvsm_store_next(struct dvsm_region *region, pgoff_t index);
-struct mem_cgroup *dvsm_folio_memcg_get(struct folio *folio);
 bool dvsm_store_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
 		     bool (*fn)(struct folio *folio, void *arg), void *arg);
-void dvsm_folio_mark_written(struct dvsm_region *region, struct folio *folio);
-void dvsm_folio_copy_pages(struct folio *dst, struct folio *src, pgoff_t start, pgoff_t end);
+bool dvsm_store_walk_chunk(struct dvsm_region *region, u64 chunk,
+			   bool (*fn)(struct folio *folio, void *arg), void *arg);
 bool dvsm_store_chunk_is_written(struct dvsm_region *region, u64 chunk);
 bool dvsm_store_settle_chunk(struct dvsm_region *region, u64 chunk);
 void dvsm_store_unmap_chunk(struct dvsm_region *region, u64 chunk);
-bool dvsm_folio_is_referenced(struct folio *folio, void *held);
 bool dvsm_store_chunk_is_resident(struct dvsm_region *region, u64 chunk);
 bool dvsm_store_chunk_is_referenced(struct dvsm_region *region, u64 chunk, struct folio *held);
 void dvsm_store_empty_chunk(struct dvsm_region *region, u64 chunk);
 int dvsm_store_copy_chunk(struct dvsm_region *target, struct dvsm_region *source, u64 chunk);
+
+/* folio.c */
+void dvsm_folio_zero(struct folio *folio);
+int dvsm_pages_copy(struct page *dst, struct page *src, unsigned long nr_pages);
+int dvsm_page_check(struct page *page);
+int dvsm_folio_copy_pages(struct folio *dst, struct folio *src, pgoff_t start, pgoff_t end);
+bool dvsm_folio_is_poisoned(struct folio *folio);
+bool dvsm_folio_page_is_poisoned(struct folio *folio, pgoff_t index);
+bool dvsm_folio_is_written(struct folio *folio, void *arg);
+void dvsm_folio_mark_written(struct dvsm_region *region, struct folio *folio);
+bool dvsm_folio_settle(struct folio *folio, void *arg);
+bool dvsm_folio_is_referenced(struct folio *folio, void *held);
+struct mem_cgroup *dvsm_folio_memcg_get(struct folio *folio);
+
+/* discard.c */
+long dvsm_store_discard(struct dvsm_region *region, loff_t start, loff_t end);
+int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u64 *discarded);
 
 /* content.c */
 struct folio *dvsm_content_get(struct dvsm_region *region, pgoff_t index,
@@ -418,6 +440,7 @@ void dvsm_content_unmap(struct dvsm_region *region, u64 chunk);
 int dvsm_content_make_hole(struct dvsm_region *region, u64 chunk);
 
 /* snapshot.c, diff.c, merge.c */
+void dvsm_family_note_first(struct dvsm_family *family, u64 chunk);
 struct file *dvsm_snapshot_take(struct dvsm_region *parent, struct inode *anchor, loff_t start,
 				loff_t end, const char *label, u32 flags, u64 granularity);
 int dvsm_region_diff(struct dvsm_region *region, struct dvsm_region *other,
@@ -480,7 +503,6 @@ int dvsm_region_populate(struct dvsm_region *region, loff_t start, loff_t end,
 			 unsigned int nr_threads, int here, u64 *populated);
 int dvsm_region_pin(struct dvsm_region *region, loff_t start, loff_t end,
 		    unsigned int nr_threads, int here);
-int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u64 *discarded);
 
 /* pin.c */
 struct dvsm_pin *dvsm_pin_create(struct dvsm_region *region, struct file *holder,

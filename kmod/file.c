@@ -89,7 +89,7 @@ static size_t dvsm_file_span(struct folio *folio, bool parts, loff_t pos, size_t
 	pgoff_t index = pos >> PAGE_SHIFT;
 	size_t span;
 
-	if (dvsm_store_page_is_poisoned(folio, index))
+	if (dvsm_folio_page_is_poisoned(folio, index))
 		return 0;
 	if (parts || (folio_test_large(folio) && folio_test_has_hwpoisoned(folio)))
 		span = PAGE_SIZE - offset_in_page(pos);

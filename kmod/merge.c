@@ -27,6 +27,32 @@ static bool dvsm_share_is_in_use(struct dvsm_share *share)
 	return false;
 }
 
+/**
+ * dvsm_snapshot_hold - Make sure that a snapshot's contents do not change.
+ * @snapshot: the snapshot
+ * @chunk: where it has any
+ *
+ * It goes on reading them: they have to be a share, and whoever writes to them from here on
+ * has to take a fault.
+ *
+ * Context: the family is locked for writing.
+ * Return: 0; -ENOMEM; -EIO for contents that were lost; -EBUSY if a device may be writing.
+ */
+int dvsm_snapshot_hold(struct dvsm_region *snapshot, u64 chunk)
+{
+	struct dvsm_share *share = dvsm_share_make(snapshot, chunk);
+
+	if (!share)
+		return -ENOMEM;
+	if (!share->store)
+		return -EIO;
+	/* Nobody writes to what others read. */
+	if (!dvsm_share_is_alone(share))
+		return 0;
+	dvsm_share_unmap(share);
+	return dvsm_share_is_in_use(share) ? -EBUSY : 0;
+}
+
 /*
  * Make sure that dvsm_adopt() of this chunk cannot fail: @from's contents are a
  * share that nobody writes to, and both have links. One is a snapshot of the other.
@@ -62,13 +88,16 @@ static int dvsm_adopt(struct dvsm_region *region, struct dvsm_region *from, u64 
 	struct dvsm_share *share = dvsm_share_of(from, chunk);
 	struct dvsm_link *link;
 
+	/* For the rebase, which looks at marked links: these may be new. */
+	xa_set_mark(&region->links, chunk, DVSM_LINK_DIVERGED);
+	xa_set_mark(&from->links, chunk, DVSM_LINK_DIVERGED);
 	if (!share)
 		return dvsm_content_make_hole(region, chunk);
 	link = xa_load(&region->links, chunk);
 	dvsm_content_unmap(region, chunk);
 	/* Snapshots that found zeroes here, whoever held them, have no link to be marked. */
 	if (!dvsm_content_is_written(region, chunk))
-		atomic_long_inc(&region->family->nr_firsts);
+		dvsm_family_note_first(region->family, chunk);
 	if (link->content)
 		dvsm_share_diverge(link);
 	else
@@ -134,18 +163,18 @@ void dvsm_snapshot_rebase(struct dvsm_region *snapshot, struct dvsm_region *pare
 	}
 }
 
-/* Call @fn for every chunk where the two differ, and count pages. */
+/* Call @fn for every chunk of what was taken where the two differ, and count pages. */
 static int dvsm_restore_each(struct dvsm_region *region, struct dvsm_region *snapshot,
 			     int (*fn)(struct dvsm_region *region, struct dvsm_region *snapshot,
 				       u64 chunk),
 			     u64 *nr_pages)
 {
-	u64 end = dvsm_page_chunk(region->nr_pages + DVSM_CHUNK_PAGES - 1);
-	u64 chunk;
+	u64 chunk, end = snapshot->taken.end;
 	int ret = 0;
 
 	*nr_pages = 0;
-	for (chunk = dvsm_next_chunk_differing(region, snapshot, 0); chunk < end && !ret;
+	for (chunk = dvsm_next_chunk_differing(region, snapshot, snapshot->taken.first);
+	     chunk < end && !ret;
 	     chunk = dvsm_next_chunk_differing(region, snapshot, chunk + 1)) {
 		unsigned int nr = dvsm_nr_pages_differing(region, snapshot, chunk);
 
@@ -165,10 +194,13 @@ static int dvsm_restore_locked(struct dvsm_region *region, struct dvsm_region *s
 	xa_mark_t changed = dvsm_snapshot_changed(snapshot);
 	int ret;
 
-	ret = dvsm_restore_each(region, snapshot, dvsm_adopt, nr_pages);
+	ret = dvsm_restore_each(region, snapshot, dvsm_adopt_prepare, nr_pages);
+	if (!ret)
+		ret = dvsm_restore_each(region, snapshot, dvsm_adopt, nr_pages);
 	if (ret)
 		return ret;
-	dvsm_snapshot_rebase(snapshot, region, changed, 0, ULONG_MAX);
+	dvsm_snapshot_rebase(snapshot, region, changed, snapshot->taken.first,
+			     snapshot->taken.end);
 	dvsm_snapshot_track(snapshot);
 	return 0;
 }
@@ -180,7 +212,8 @@ static int dvsm_restore_locked(struct dvsm_region *region, struct dvsm_region *s
  * @arg: the command's argument
  *
  * Context: process.
- * Return: 0; -ENOMEM, -EBUSY, -EIO, -EINTR with nothing changed.
+ * Return: 0; -ENOMEM, -EBUSY, -EIO, -EINTR with nothing changed; more for registrable regions,
+ * see dvsm_snapshot_overwrite().
  */
 int dvsm_snapshot_restore(struct dvsm_region *region, struct dvsm_region *snapshot,
 			  struct dvsm_snapshot_restore *arg)
@@ -189,8 +222,9 @@ int dvsm_snapshot_restore(struct dvsm_region *region, struct dvsm_region *snapsh
 	int ret;
 
 	down_write(&region->family->lock);
-	ret = dvsm_restore_each(region, snapshot, dvsm_adopt_prepare, &nr_pages);
-	if (!ret)
+	if (region->flags & DVSM_REGION_F_REGISTRABLE)
+		ret = dvsm_snapshot_overwrite(region, snapshot, &nr_pages);
+	else
 		ret = dvsm_restore_locked(region, snapshot, &nr_pages);
 	up_write(&region->family->lock);
 	arg->out_restored = nr_pages << PAGE_SHIFT;
@@ -224,7 +258,6 @@ struct dvsm_merge {
 	struct dvsm_region *region;
 	struct dvsm_region *snapshot;
 	u32 flags;
-	u64 end;
 	struct dvsm_ranges conflicts;
 	unsigned int nr_conflicts;	/* ranges, also those that are not wanted */
 	u64 last_conflict;		/* where the last of them ends */
@@ -234,6 +267,7 @@ struct dvsm_merge {
 					 * adopted. To be asked from the first on that is prepared:
 					 * what is prepared counts as written by the region
 					 */
+	struct page *scratch;		/* for a page on its way */
 };
 
 static void dvsm_merge_look(struct dvsm_merge *merge, u64 chunk, struct dvsm_merge_chunk *at)
@@ -275,15 +309,16 @@ static u64 dvsm_merge_next_chunk(const struct dvsm_merge *merge, u64 chunk)
 	return dvsm_content_next_chunk(merge->snapshot, chunk);
 }
 
-/* Call @fn for every chunk that the snapshot has written. */
+/* Call @fn for every chunk of what was taken that the snapshot has written. */
 static int dvsm_merge_each(struct dvsm_merge *merge,
 			   int (*fn)(struct dvsm_merge *merge, struct dvsm_merge_chunk *at))
 {
+	struct dvsm_span span = merge->snapshot->taken;
 	struct dvsm_merge_chunk *at = &merge->at;
 	u64 chunk;
 	int ret = 0;
 
-	for (chunk = dvsm_merge_next_chunk(merge, 0); chunk < merge->end && !ret;
+	for (chunk = dvsm_merge_next_chunk(merge, span.first); chunk < span.end && !ret;
 	     chunk = dvsm_merge_next_chunk(merge, chunk + 1)) {
 		cond_resched();
 		dvsm_merge_look(merge, chunk, at);
@@ -360,25 +395,6 @@ static int dvsm_merge_prepare_page(struct dvsm_merge *merge, pgoff_t index)
 	return 0;
 }
 
-/*
- * The snapshot goes on reading its own contents, from which it is to start anew: they
- * have to be a share, and whoever writes to them from here on has to take a fault.
- */
-static int dvsm_merge_hold(struct dvsm_region *snapshot, u64 chunk)
-{
-	struct dvsm_share *share = dvsm_share_make(snapshot, chunk);
-
-	if (!share)
-		return -ENOMEM;
-	if (!share->store)
-		return -EIO;
-	/* Nobody writes to what others read. */
-	if (!dvsm_share_is_alone(share))
-		return 0;
-	dvsm_share_unmap(share);
-	return dvsm_share_is_in_use(share) ? -EBUSY : 0;
-}
-
 static int dvsm_merge_plan(struct dvsm_merge *merge, const struct dvsm_merge_chunk *at)
 {
 	struct dvsm_pages *pages = kmemdup(&at->wanted, sizeof(*pages), DVSM_GFP);
@@ -403,7 +419,7 @@ static int dvsm_merge_check_page(struct dvsm_region *region, pgoff_t index)
 	folio = filemap_get_folio(region->inode->i_mapping, index);
 	if (IS_ERR(folio))
 		return 0;
-	if (dvsm_store_page_is_poisoned(folio, index))
+	if (dvsm_folio_page_is_poisoned(folio, index))
 		ret = -EHWPOISON;
 	folio_put(folio);
 	return ret;
@@ -443,7 +459,7 @@ static int dvsm_merge_check(struct dvsm_merge *merge, struct dvsm_merge_chunk *a
 		return -EBUSY;
 	if (dvsm_is_interrupted())
 		return -EINTR;
-	ret = dvsm_merge_hold(merge->snapshot, at->chunk);
+	ret = dvsm_snapshot_hold(merge->snapshot, at->chunk);
 	if (!ret)
 		ret = dvsm_merge_check_pages(merge, at);
 	return ret ? ret : dvsm_merge_plan(merge, at);
@@ -470,7 +486,7 @@ static int dvsm_merge_copy_page(struct dvsm_merge *merge, pgoff_t index)
 	if (IS_ERR(dst))
 		return PTR_ERR(dst);
 	dvsm_folio_mark_written(merge->region, dst);
-	ret = dvsm_share_copy_page(share, index, dst);
+	ret = dvsm_share_copy_page(share, index, dst, merge->scratch);
 	folio_unlock(dst);
 	folio_put(dst);
 	return ret;
@@ -524,7 +540,8 @@ static int dvsm_merge_locked(struct dvsm_merge *merge)
  * Context: process.
  * Return: 0; -EAGAIN, -EBUSY, -EIO, -EHWPOISON with nothing changed; -ENOMEM, -ENOSPC,
  * -EINTR with nothing that reads differently, but pages that were made ready may count as
- * written by the region; -EFAULT.
+ * written by the region; -EHWPOISON, too, with pages merged before one that was lost since
+ * it was checked, and no others; -EFAULT.
  */
 int dvsm_snapshot_merge(struct dvsm_region *region, struct dvsm_region *snapshot,
 			struct dvsm_snapshot_merge *arg)
@@ -534,17 +551,20 @@ int dvsm_snapshot_merge(struct dvsm_region *region, struct dvsm_region *snapshot
 		.region = region,
 		.snapshot = snapshot,
 		.flags = arg->flags,
-		.end = dvsm_page_chunk(region->nr_pages + DVSM_CHUNK_PAGES - 1),
 		.conflicts.nr_max = arg->nr_conflicts,
 	};
 	struct dvsm_pages *pages;
 	unsigned long chunk;
-	int ret;
+	int ret = -ENOMEM;
 
 	xa_init_flags(&merge.copied, XA_FLAGS_ACCOUNT);
-	down_write(&region->family->lock);
-	ret = dvsm_merge_locked(&merge);
-	up_write(&region->family->lock);
+	merge.scratch = alloc_page(DVSM_GFP);
+	if (merge.scratch) {
+		down_write(&region->family->lock);
+		ret = dvsm_merge_locked(&merge);
+		up_write(&region->family->lock);
+		__free_page(merge.scratch);
+	}
 	xa_for_each(&merge.copied, chunk, pages)
 		kfree(pages);
 	xa_destroy(&merge.copied);

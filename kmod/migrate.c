@@ -84,9 +84,11 @@ static void dvsm_folio_moved(struct dvsm_region *region, struct folio *dst, int 
 /* In one piece, and not for nothing where the hardware has lost a part. */
 static int dvsm_folio_copy_mc(struct folio *dst, struct folio *src)
 {
-	size_t size = folio_size(src);
-	size_t left = copy_mc_to_kernel(folio_address(dst), folio_address(src), size);
+	size_t size = folio_size(src), left;
 
+	if (!DVSM_KERNEL_MOVES_BY_BYTES)
+		return dvsm_pages_copy(folio_page(dst, 0), folio_page(src, 0), folio_nr_pages(src));
+	left = copy_mc_to_kernel(folio_address(dst), folio_address(src), size);
 	if (!left)
 		return 0;
 	memory_failure_queue(folio_pfn(src) + ((size - left) >> PAGE_SHIFT), 0);

@@ -112,7 +112,7 @@ static vm_fault_t dvsm_region_fault(struct vm_fault *vmf)
 	folio = dvsm_fault_get(region, vmf, dvsm_fault_is_write(vmf), NULL, &found);
 	if (IS_ERR(folio))
 		return dvsm_fault_fail(region, vmf, PTR_ERR(folio));
-	if (dvsm_store_page_is_poisoned(folio, vmf->pgoff)) {
+	if (dvsm_folio_page_is_poisoned(folio, vmf->pgoff)) {
 		folio_unlock(folio);
 		folio_put(folio);
 		return dvsm_fault_fail(region, vmf, -EHWPOISON);

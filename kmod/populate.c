@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Allocating ranges now, on several CPUs, and giving ranges back.
+ * Allocating ranges now, on several CPUs.
  *
  * Most of a populate is zeroing, which spreads well: the caller and helpers on
- * other CPUs take chunk after chunk from one counter. A helper is a kernel
+ * other CPUs take some chunks after others from one counter. A helper is a kernel
  * thread, so what belongs to the caller travels with it: his memory cgroup, the
  * CPUs and nodes that he may use, and the node that he calls local. Where that
  * cannot be, he works alone: with a task policy of his own, which nobody else
- * can apply, and in a CPU cgroup, whose limit helpers would escape.
+ * can apply, and in a CPU cgroup, whose limit helpers would escape. Helpers count
+ * for nobody's limit of processes, so all callers together get one for each CPU.
  */
 #include <linux/capability.h>
 #include <linux/cgroup.h>
@@ -22,7 +23,14 @@
 #include "trace.h"
 
 #define DVSM_POPULATE_CHUNKS_PER_CPU	16
-#define DVSM_DISCARD_STEP		BIT_ULL(30)
+
+/*
+ * The page allocator gives a CPU one half of a block of 4 MiB and then the other one.
+ * They are contiguous in the region only if they go to neighbouring chunks.
+ */
+#define DVSM_POPULATE_CHUNKS_AT_ONCE	8
+
+static atomic_t dvsm_populate_nr_helpers = ATOMIC_INIT(0);
 
 struct dvsm_populate {
 	struct dvsm_region *region;
@@ -60,23 +68,35 @@ static int dvsm_populate_chunk(struct dvsm_populate *populate, pgoff_t index, pg
 	return 0;
 }
 
+/* Returns false if there is no such chunk, or somebody had an error. */
+static bool dvsm_populate_step(struct dvsm_populate *populate, u64 chunk,
+			       const struct dvsm_placing *placing)
+{
+	pgoff_t start = max_t(u64, chunk << DVSM_CHUNK_ORDER, populate->start);
+	pgoff_t end = min_t(u64, (chunk + 1) << DVSM_CHUNK_ORDER, populate->end);
+	int ret;
+
+	if (start >= populate->end || READ_ONCE(populate->error))
+		return false;
+	ret = dvsm_populate_chunk(populate, start, end, placing);
+	if (!ret && dvsm_shall_stop())
+		ret = -EINTR;
+	if (ret)
+		cmpxchg(&populate->error, 0, ret);
+	cond_resched();
+	return true;
+}
+
 static void dvsm_populate_run(struct dvsm_populate *populate, const struct dvsm_placing *placing)
 {
-	while (!READ_ONCE(populate->error)) {
-		u64 chunk = atomic64_fetch_inc(&populate->next_chunk);
-		pgoff_t start = max_t(u64, chunk << DVSM_CHUNK_ORDER, populate->start);
-		pgoff_t end = min_t(u64, (chunk + 1) << DVSM_CHUNK_ORDER, populate->end);
-		int ret;
+	u64 chunk, end;
 
-		if (start >= populate->end)
-			break;
-		ret = dvsm_populate_chunk(populate, start, end, placing);
-		if (!ret && dvsm_shall_stop())
-			ret = -EINTR;
-		if (ret)
-			cmpxchg(&populate->error, 0, ret);
-		cond_resched();
-	}
+	do {
+		chunk = atomic64_fetch_add(DVSM_POPULATE_CHUNKS_AT_ONCE, &populate->next_chunk);
+		end = chunk + DVSM_POPULATE_CHUNKS_AT_ONCE;
+		while (chunk < end && dvsm_populate_step(populate, chunk, placing))
+			chunk++;
+	} while (chunk == end);
 }
 
 static int dvsm_populate_help(void *arg)
@@ -159,6 +179,20 @@ static struct task_struct *dvsm_populate_start(struct dvsm_populate *populate, u
 	return IS_ERR(helper) ? NULL : helper;
 }
 
+/* Whether there may be one more helper. */
+static bool dvsm_populate_try_charge(void)
+{
+	if (atomic_inc_return(&dvsm_populate_nr_helpers) <= num_online_cpus())
+		return true;
+	atomic_dec(&dvsm_populate_nr_helpers);
+	return false;
+}
+
+static void dvsm_populate_uncharge(void)
+{
+	atomic_dec(&dvsm_populate_nr_helpers);
+}
+
 static void dvsm_populate_with(struct dvsm_populate *populate, unsigned int nr_helpers, int here)
 {
 	struct dvsm_placing placing = {
@@ -170,15 +204,19 @@ static void dvsm_populate_with(struct dvsm_populate *populate, unsigned int nr_h
 
 	if (nr_helpers)
 		helpers = kcalloc(nr_helpers, sizeof(*helpers), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-	while (helpers && nr < nr_helpers) {
+	while (helpers && nr < nr_helpers && dvsm_populate_try_charge()) {
 		helpers[nr] = dvsm_populate_start(populate, nr);
-		if (!helpers[nr])
+		if (!helpers[nr]) {
+			dvsm_populate_uncharge();
 			break;
+		}
 		nr++;
 	}
 	dvsm_populate_run(populate, &placing);
-	while (nr)
+	while (nr) {
 		kthread_stop(helpers[--nr]);
+		dvsm_populate_uncharge();
+	}
 	kfree(helpers);
 }
 
@@ -241,50 +279,4 @@ int dvsm_region_pin(struct dvsm_region *region, loff_t start, loff_t end,
 	if (nr_pages > min(dvsm_account_limit(), dvsm_account_limit_user()))
 		return -ENOSPC;
 	return dvsm_region_populate(region, start, end, nr_threads, here, NULL);
-}
-
-/**
- * dvsm_region_discard - Give the memory of a range back.
- * @region: the region
- * @start: first byte
- * @end: the byte after the last, in the region
- * @discarded: gets the bytes that were freed; may be NULL
- *
- * Context: process; may sleep; no dvsm lock held.
- * Return: 0; -EBUSY where it is pinned; -EINTR after a fatal signal; -ENOMEM or
- * -ENOSPC where snapshots share a part of a chunk; -EHWPOISON for a part of a folio
- * with a lost page.
- */
-int dvsm_region_discard(struct dvsm_region *region, loff_t start, loff_t end, u64 *discarded)
-{
-	unsigned long nr_pages = 0;
-	loff_t at = start;
-	int ret = 0;
-
-	if (region->flags & DVSM_REGION_F_PINNED)
-		return -EBUSY;
-	while (at < end && !ret) {
-		pgoff_t next = dvsm_content_next(region, at >> PAGE_SHIFT);
-		loff_t step;
-
-		/* All of a chunk if all of it is wanted, holes or not. */
-		at = max(at, round_down((loff_t)next << PAGE_SHIFT, DVSM_CHUNK_SIZE));
-		if (at >= end)
-			break;
-		step = min_t(loff_t, end, round_down(at, DVSM_DISCARD_STEP) + DVSM_DISCARD_STEP);
-		down_write(&region->family->lock);
-		if (dvsm_range_is_pinned(region, at, step))
-			ret = -EBUSY;
-		else
-			ret = dvsm_content_discard(region, at, step, &nr_pages);
-		up_write(&region->family->lock);
-		at = step;
-		if (!ret && dvsm_shall_stop())
-			ret = -EINTR;
-		cond_resched();
-	}
-	if (discarded)
-		*discarded = (u64)nr_pages << PAGE_SHIFT;
-	trace_dvsm_discard(region->id, start >> PAGE_SHIFT, end >> PAGE_SHIFT, nr_pages, ret);
-	return ret;
 }

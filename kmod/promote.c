@@ -9,33 +9,17 @@
  * can fail is done before: when the old folios go, the new ones are filled and
  * charged to the limits, and go in with __GFP_NOFAIL. The cgroup that paid for the
  * old ones pays for the new ones; for a moment it may be over its limit.
- *
- * In the background a worker promotes what had to be made of small folios when it
- * was touched: only chunks that are full, with huge folios that are free already,
- * a few at a time. And it puts parts back to where they were copied from, which
- * costs no memory, when a snapshot that needed both is gone.
  */
 #include <linux/bitmap.h>
 #include <linux/memcontrol.h>
-#include <linux/moduleparam.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
-#include <linux/workqueue.h>
 
 #include "dvsm.h"
+#include "promote.h"
 
 #define DVSM_SPLIT_USED_MAX	(DVSM_CHUNK_PAGES / 2)	/* pages; with more a chunk stays huge */
-#define DVSM_PROMOTE_BATCH	8U	/* chunks that the worker promotes at a time */
-#define DVSM_PROMOTE_LOOK	1024U	/* chunks that it looks at for that */
-
-/* What one chunk's memory is. */
-struct dvsm_chunk_look {
-	unsigned long nr_folios;
-	unsigned long nr_pages;
-	int nid;			/* of the first folio */
-	bool huge;			/* one of them is */
-};
 
 static bool dvsm_chunk_look_at(struct folio *folio, bool shared, void *arg)
 {
@@ -48,7 +32,15 @@ static bool dvsm_chunk_look_at(struct folio *folio, bool shared, void *arg)
 	return false;
 }
 
-static struct dvsm_chunk_look dvsm_chunk_look(struct dvsm_region *region, u64 chunk)
+/**
+ * dvsm_chunk_look - What the memory is that a region reads at a chunk.
+ * @region: the region
+ * @chunk: the chunk
+ *
+ * Context: may sleep; no dvsm lock held.
+ * Return: that.
+ */
+struct dvsm_chunk_look dvsm_chunk_look(struct dvsm_region *region, u64 chunk)
 {
 	struct dvsm_chunk_look look = { .nid = NUMA_NO_NODE };
 	pgoff_t start = chunk << DVSM_CHUNK_ORDER;
@@ -91,15 +83,6 @@ static struct dvsm_region *dvsm_chunk_seize(struct dvsm_region *region, u64 chun
 		return ERR_PTR(-EBUSY);
 	return store;
 }
-
-/* Folios that are to be in the place of others. */
-struct dvsm_fresh {
-	struct folio *folios[DVSM_CHUNK_PAGES];	/* locked; their index says where */
-	unsigned int nr;
-	struct mem_cgroup *memcg;	/* that pays, or NULL */
-	unsigned long nr_old;		/* pages of those that they replace */
-	bool written;
-};
 
 static void dvsm_fresh_free(struct dvsm_fresh *fresh)
 {
@@ -170,6 +153,7 @@ static void dvsm_fresh_replace(struct dvsm_fresh *fresh, struct dvsm_region *sto
 struct dvsm_gather {
 	struct folio *dst;
 	unsigned long at;		/* page of @dst */
+	int ret;
 };
 
 static void dvsm_gather_zero(struct dvsm_gather *gather, unsigned long end)
@@ -181,13 +165,14 @@ static void dvsm_gather_zero(struct dvsm_gather *gather, unsigned long end)
 static bool dvsm_gather_folio(struct folio *src, void *arg)
 {
 	struct dvsm_gather *gather = arg;
-	unsigned long i;
+	unsigned long nr_pages = folio_nr_pages(src);
 
 	dvsm_gather_zero(gather, src->index % DVSM_CHUNK_PAGES);
-	for (i = 0; i < folio_nr_pages(src); i++, gather->at++)
-		copy_highpage(folio_page(gather->dst, gather->at), folio_page(src, i));
+	gather->ret = dvsm_pages_copy(folio_page(gather->dst, gather->at), folio_page(src, 0),
+				      nr_pages);
+	gather->at += nr_pages;
 	cond_resched();
-	return false;
+	return gather->ret;
 }
 
 /* The chunk is made of small folios in @store: put the huge one in their place. */
@@ -201,7 +186,10 @@ static int dvsm_promote_store(struct dvsm_region *store, u64 chunk, struct dvsm_
 	ret = dvsm_account_charge(store, DVSM_CHUNK_PAGES - fresh->nr_old);
 	if (ret)
 		return -ENOMEM;
-	dvsm_store_walk(store, start, start + DVSM_CHUNK_PAGES, dvsm_gather_folio, &gather);
+	if (dvsm_store_walk(store, start, start + DVSM_CHUNK_PAGES, dvsm_gather_folio, &gather)) {
+		dvsm_account_uncharge(store, DVSM_CHUNK_PAGES - fresh->nr_old);
+		return -EBUSY;
+	}
 	dvsm_gather_zero(&gather, DVSM_CHUNK_PAGES);
 	dvsm_fresh_replace(fresh, store, chunk);
 	return 0;
@@ -267,8 +255,19 @@ static struct folio *dvsm_promote_alloc(struct dvsm_region *region, u64 chunk, i
 	return folio;
 }
 
-static int dvsm_promote_chunk(struct dvsm_region *region, u64 chunk, int nid, gfp_t gfp,
-			      struct dvsm_fresh *fresh)
+/**
+ * dvsm_promote_chunk - Make a chunk of small folios one huge folio.
+ * @region: the region
+ * @chunk: a whole chunk
+ * @nid: the node that it is to be on
+ * @gfp: how hard to try for it
+ * @fresh: an empty place for it, and empty again afterwards
+ *
+ * Context: may sleep; no dvsm lock held.
+ * Return: 0; -ENOMEM, -EBUSY and others where it stays as it is.
+ */
+int dvsm_promote_chunk(struct dvsm_region *region, u64 chunk, int nid, gfp_t gfp,
+		       struct dvsm_fresh *fresh)
 {
 	struct folio *folio = dvsm_promote_alloc(region, chunk, nid, gfp);
 	int ret;
@@ -490,160 +489,3 @@ int dvsm_region_split(struct dvsm_region *region, u64 first, u64 last,
 	return ret;
 }
 
-static unsigned int dvsm_promote_seconds = 10;
-
-static void dvsm_promote_work(struct work_struct *work);
-static DECLARE_DELAYED_WORK(dvsm_promote_worker, dvsm_promote_work);
-
-/**
- * dvsm_promote_want - A chunk of small folios is new, is elsewhere, or belongs elsewhere.
- * @region: the region
- *
- * Context: any.
- */
-void dvsm_promote_want(struct dvsm_region *region)
-{
-	unsigned int seconds = READ_ONCE(dvsm_promote_seconds);
-
-	set_bit(DVSM_WANTS_HUGE, &region->wants);
-	if (seconds)
-		queue_delayed_work(system_unbound_wq, &dvsm_promote_worker, seconds * HZ);
-}
-
-/**
- * dvsm_promote_exit - End the worker.
- *
- * Context: module exit; no region is left.
- */
-void dvsm_promote_exit(void)
-{
-	cancel_delayed_work_sync(&dvsm_promote_worker);
-}
-
-/*
- * Parts whose place below nobody reads any more go back there. Returns whether the chunk is whole
- * now; -EAGAIN for what may be so another time.
- */
-static int dvsm_promote_gather(struct dvsm_region *region, u64 chunk)
-{
-	struct dvsm_link *link;
-	int ret = 0;
-
-	if (!xa_load(&region->links, chunk))
-		return 1;
-	down_write(&region->family->lock);
-	link = xa_load(&region->links, chunk);
-	if (link && link->content && dvsm_link_is_alone(link))
-		do
-			ret = dvsm_share_fold_later(link);
-		while (ret > 0);
-	if (!ret)
-		ret = !(link && link->content && link->content->parts);
-	up_write(&region->family->lock);
-	return ret;
-}
-
-/*
- * Whether all of a chunk's small folios are there, on the node that its huge one should come from:
- * one that the cpuset of who touched it allows. The worker is in no cpuset.
- */
-static bool dvsm_promote_is_due(struct dvsm_region *region, u64 chunk,
-				const struct dvsm_chunk_look *look)
-{
-	int wanted;
-
-	if (look->huge || look->nr_pages < DVSM_CHUNK_PAGES)
-		return false;
-	down_read(&region->family->lock);
-	wanted = dvsm_policy_home(region, chunk << DVSM_CHUNK_ORDER, look->nid);
-	up_read(&region->family->lock);
-	return wanted == look->nid;
-}
-
-/*
- * Go on with a region where the worker left off. Returns whether there may be more to
- * do; what is busy or finds no memory is looked at again in the next round.
- */
-static bool dvsm_promote_some(struct dvsm_region *region, struct dvsm_fresh *fresh)
-{
-	/* Only what is free: no reclaim for the sake of a page size. */
-	gfp_t gfp = (GFP_HIGHUSER_MOVABLE & ~__GFP_DIRECT_RECLAIM) | __GFP_NORETRY;
-	u64 nr_whole = region->nr_pages >> DVSM_CHUNK_ORDER;
-	unsigned int nr_done = 0, nr_looked;
-	int ret;
-
-	if (!region->promote_next)
-		region->promote_left = false;
-	for (nr_looked = 0; nr_looked < DVSM_PROMOTE_LOOK; nr_looked++) {
-		u64 chunk = dvsm_content_next_chunk(region, region->promote_next);
-		struct dvsm_chunk_look look;
-
-		if (chunk >= nr_whole) {
-			region->promote_next = 0;
-			return region->promote_left;
-		}
-		region->promote_next = chunk + 1;
-		ret = dvsm_promote_gather(region, chunk);
-		region->promote_left |= ret < 0;
-		/* What is needed in parts stays so; to join it would cost memory. */
-		if (ret <= 0)
-			continue;
-		look = dvsm_chunk_look(region, chunk);
-		if (!dvsm_promote_is_due(region, chunk, &look))
-			continue;
-		ret = dvsm_promote_chunk(region, chunk, look.nid, gfp, fresh);
-		region->promote_left |= ret != 0;
-		if (ret == -ENOMEM || ++nr_done == DVSM_PROMOTE_BATCH)
-			break;
-	}
-	return true;
-}
-
-static void dvsm_promote_work(struct work_struct *work)
-{
-	struct dvsm_fresh *fresh = kzalloc(sizeof(*fresh), GFP_KERNEL);
-	const unsigned long wants = BIT(DVSM_WANTS_HUGE) | BIT(DVSM_WANTS_MORE);
-	struct dvsm_region *region;
-	bool more = false;
-	u64 id = 0;
-
-	if (!fresh || !dvsm_region_count() || dvsm_inode_pin())
-		goto out;
-	while (READ_ONCE(dvsm_promote_seconds) && (region = dvsm_region_wanting(id, wants))) {
-		id = region->id;
-		/* Who wants it later means chunks that this pass may be past. */
-		if (!region->promote_next)
-			clear_bit(DVSM_WANTS_HUGE, &region->wants);
-		if (dvsm_promote_some(region, fresh))
-			set_bit(DVSM_WANTS_MORE, &region->wants);
-		else
-			clear_bit(DVSM_WANTS_MORE, &region->wants);
-		more |= READ_ONCE(region->wants) & wants;
-		iput(region->inode);
-		cond_resched();
-	}
-	dvsm_inode_unpin();
-out:
-	kfree(fresh);
-	if (more && READ_ONCE(dvsm_promote_seconds))
-		queue_delayed_work(system_unbound_wq, &dvsm_promote_worker,
-				   READ_ONCE(dvsm_promote_seconds) * HZ);
-}
-
-static int dvsm_set_promote_seconds(const char *value, const struct kernel_param *kp)
-{
-	int ret = param_set_uint_minmax(value, kp, 0, 86400);
-
-	if (!ret && READ_ONCE(dvsm_promote_seconds) && dvsm_region_count())
-		mod_delayed_work(system_unbound_wq, &dvsm_promote_worker,
-				 READ_ONCE(dvsm_promote_seconds) * HZ);
-	return ret;
-}
-
-static const struct kernel_param_ops dvsm_promote_seconds_ops = {
-	.set = dvsm_set_promote_seconds,
-	.get = param_get_uint,
-};
-
-module_param_cb(promote_seconds, &dvsm_promote_seconds_ops, &dvsm_promote_seconds, 0644);
-MODULE_PARM_DESC(promote_seconds, "seconds between attempts to make chunks of small folios huge, 0 for never (default 10)");

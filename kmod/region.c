@@ -29,6 +29,7 @@ static struct dvsm_family *dvsm_family_alloc(void)
 		return NULL;
 	refcount_set(&family->refs, 1);
 	init_rwsem(&family->lock);
+	xa_init_flags(&family->firsts, XA_FLAGS_ACCOUNT);
 	mutex_init(&family->members_lock);
 	INIT_LIST_HEAD(&family->members);
 	mutex_init(&family->hidden_lock);
@@ -53,6 +54,7 @@ static void dvsm_family_put(struct dvsm_family *family)
 	/* Nobody is left who could read what hidden regions hold. */
 	list_for_each_entry_safe(region, next, &family->hidden, hidden)
 		iput(region->inode);
+	xa_destroy(&family->firsts);
 	kfree(family);
 }
 
@@ -263,6 +265,8 @@ static struct dvsm_region *dvsm_region_alloc(u64 length, u32 flags, struct dvsm_
 	region->pins = RB_ROOT_CACHED;
 	region->length = length;
 	region->nr_pages = length >> PAGE_SHIFT;
+	region->taken.end = dvsm_page_chunk(region->nr_pages + DVSM_CHUNK_PAGES - 1);
+	region->descent = region->taken;
 	region->flags = flags;
 	strscpy(region->label, label, sizeof(region->label));
 	region->id = atomic64_inc_return(&dvsm_last_id);

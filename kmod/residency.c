@@ -139,7 +139,9 @@ static u32 dvsm_residency_flags(struct dvsm_region *region, struct folio *folio,
 {
 	u32 flags = 0;
 
-	if (dvsm_range_is_pinned(region, folio_pos(folio), folio_pos(folio) + folio_size(folio)))
+	/* By us, or by who has it by a mapping; as dvsm_migration_pin_kind(). */
+	if (dvsm_range_is_pinned(region, folio_pos(folio), folio_pos(folio) + folio_size(folio)) ||
+	    folio_maybe_dma_pinned(folio))
 		flags |= DVSM_CHUNK_F_PINNED;
 	if (shared)
 		flags |= DVSM_CHUNK_F_SHARED;

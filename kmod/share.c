@@ -504,6 +504,25 @@ struct dvsm_share *dvsm_share_find(struct dvsm_share *share, pgoff_t index)
 }
 
 /**
+ * dvsm_share_run_end - Where pages end that one share has.
+ * @share: what is read
+ * @start: the first page
+ * @end: above @start; how far to look, at most to the chunk's end
+ *
+ * Context: sharing may change.
+ * Return: the page after the last that dvsm_share_find() finds where it finds @start.
+ */
+pgoff_t dvsm_share_run_end(struct dvsm_share *share, pgoff_t start, pgoff_t end)
+{
+	struct dvsm_share *from = dvsm_share_find(share, start);
+
+	do
+		start++;
+	while (start < end && dvsm_share_find(share, start) == from);
+	return start;
+}
+
+/**
  * dvsm_share_settle - Wait for faults that are about to map what a share reads.
  * @share: the share
  *

@@ -9,8 +9,10 @@
 #include <linux/types.h>
 #include <linux/xarray.h>
 
+struct dvsm_placing;
 struct dvsm_region;
 struct folio;
+struct mem_cgroup;
 
 #define DVSM_SHARE_DEPTH_MAX	4	/* shares under one another */
 #define DVSM_SHARE_PARTS_MANY	128	/* pages that make a chunk of its own worth while */
@@ -82,6 +84,7 @@ int dvsm_share_leave_to_hole(struct dvsm_link *link);
 void dvsm_link_prune(struct dvsm_region *region, u64 chunk);
 void dvsm_share_unmap(struct dvsm_share *share);
 struct dvsm_share *dvsm_share_find(struct dvsm_share *share, pgoff_t index);
+pgoff_t dvsm_share_run_end(struct dvsm_share *share, pgoff_t start, pgoff_t end);
 bool dvsm_share_settle(struct dvsm_share *share);
 void dvsm_share_free_if_unused(struct dvsm_share *share);
 void dvsm_share_end_store(struct dvsm_share *share, bool keep_folios);
@@ -90,17 +93,28 @@ void dvsm_share_remove(struct dvsm_link *link);
 void dvsm_share_become_own(struct dvsm_link *link);
 struct dvsm_link *dvsm_share_hidden_place(struct dvsm_region *payer, u64 chunk);
 
-/* break.c */
+/* copy.c */
+struct mem_cgroup *dvsm_memcg_use(struct mem_cgroup *memcg);
+struct folio *dvsm_share_peek(struct dvsm_share *share, pgoff_t index);
 int dvsm_share_check_page(struct dvsm_share *share, pgoff_t index);
-int dvsm_share_copy_page(struct dvsm_share *share, pgoff_t index, struct folio *dst);
-void dvsm_share_lose(struct dvsm_share *share, int error);
+int dvsm_share_copy_page(struct dvsm_share *share, pgoff_t index, struct folio *dst,
+			 struct page *scratch);
+int dvsm_share_copy_pages(struct dvsm_share *share, pgoff_t *at, pgoff_t end,
+			  struct dvsm_region *target, struct dvsm_placing *placing);
 int dvsm_share_copy_to(struct dvsm_share *share, struct dvsm_region *target,
 		       struct dvsm_region *reader);
+
+/* break.c */
+void dvsm_share_lose(struct dvsm_share *share, int error);
 int dvsm_share_read(struct dvsm_link *link, pgoff_t index);
 int dvsm_share_break(struct dvsm_link *link, pgoff_t index, struct folio *held);
 int dvsm_share_break_all(struct dvsm_link *link);
+
+/* fold.c */
 void dvsm_share_try_fold(struct dvsm_link *link);
 int dvsm_share_fold_later(struct dvsm_link *link);
+bool dvsm_share_can_fold(struct dvsm_share *share);
+void dvsm_share_fold_all(struct dvsm_share *share);
 
 /* Whether one region alone reads a share that has members. */
 static inline bool dvsm_share_is_alone(const struct dvsm_share *share)

@@ -222,6 +222,8 @@ struct file *dvsm_snapshot_take(struct dvsm_region *parent, struct inode *anchor
 		.strict = flags & DVSM_SNAPSHOT_F_STRICT,
 	};
 	snapshot->nr_firsts = -1;
+	snapshot->taken = (struct dvsm_span) { .first = take.first, .end = take.end };
+	snapshot->descent = dvsm_span_in_common(snapshot->taken, parent->descent);
 
 	take.snapshot = snapshot;
 	down_write(&parent->family->lock);
@@ -230,7 +232,7 @@ struct file *dvsm_snapshot_take(struct dvsm_region *parent, struct inode *anchor
 		ret = dvsm_take_copies(&take);
 	else if (!ret)
 		ret = dvsm_take_share(&take);
-	if (!start && end == parent->length && !(parent->flags & DVSM_REGION_F_REGISTRABLE))
+	if (!(parent->flags & DVSM_REGION_F_REGISTRABLE))
 		dvsm_snapshot_track(snapshot);
 	up_write(&parent->family->lock);
 

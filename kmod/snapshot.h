@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What snapshot.c, diff.c and merge.c tell one another.
+ * What snapshot.c, diff.c, merge.c and overwrite.c tell one another.
  */
 #ifndef DVSM_SNAPSHOT_H
 #define DVSM_SNAPSHOT_H
@@ -32,6 +32,7 @@ static inline bool dvsm_pages_are_none(const struct dvsm_pages *pages)
 }
 
 /* diff.c */
+struct dvsm_span dvsm_span_in_common(struct dvsm_span a, struct dvsm_span b);
 int dvsm_ranges_add(struct dvsm_ranges *ranges, u64 offset, u64 length);
 bool dvsm_content_is_written(struct dvsm_region *region, u64 chunk);
 void dvsm_pages_add_above(struct dvsm_pages *pages, struct dvsm_share *share,
@@ -49,8 +50,13 @@ static inline xa_mark_t dvsm_snapshot_changed(const struct dvsm_region *snapshot
 }
 
 /* merge.c */
+int dvsm_snapshot_hold(struct dvsm_region *snapshot, u64 chunk);
 int dvsm_snapshot_advance(struct dvsm_region *snapshot, struct dvsm_region *parent, u64 chunk);
 void dvsm_snapshot_rebase(struct dvsm_region *snapshot, struct dvsm_region *parent,
 			  xa_mark_t changed, u64 first, u64 end);
+
+/* overwrite.c */
+int dvsm_snapshot_overwrite(struct dvsm_region *region, struct dvsm_region *snapshot,
+			    u64 *nr_pages);
 
 #endif /* DVSM_SNAPSHOT_H */

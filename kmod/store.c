@@ -24,15 +24,12 @@
  *    for that is one for the same chunk of all regions of a family.
  */
 #include <linux/gfp.h>
-#include <linux/highmem.h>
 #include <linux/memcontrol.h>
 #include <linux/pagemap.h>
 #include <linux/pagevec.h>
-#include <linux/sched/signal.h>
 #include <linux/xarray.h>
 
 #include "dvsm.h"
-#include "trace.h"
 
 /**
  * dvsm_store_chunk_mutex - What serialises changes to one chunk in a family.
@@ -78,47 +75,6 @@ static void dvsm_store_count_alloc(struct dvsm_region *region, struct folio *fol
 static bool dvsm_memory_is_zeroed(void)
 {
 	return want_init_on_alloc(0) || want_init_on_free();
-}
-
-/*
- * In one piece where the CPU has fast string operations: it does better the more
- * it is told in advance. __GFP_ZERO tells it 4 KiB at a time, and newer kernels'
- * memset() does not use them on every CPU that has them.
- */
-static void dvsm_folio_zero(struct folio *folio)
-{
-	long i;
-
-#ifdef CONFIG_X86_64
-	if (boot_cpu_has(X86_FEATURE_ERMS)) {
-		void *start = folio_address(folio);
-		size_t size = folio_size(folio);
-
-		asm volatile("rep stosb" : "+D" (start), "+c" (size) : "a" (0) : "memory");
-		return;
-	}
-#endif
-	for (i = 0; i < folio_nr_pages(folio); i++)
-		clear_highpage(folio_page(folio, i));
-}
-
-/* In one piece too: 512 calls for 4 KiB are a twentieth of what a chunk's copy costs. */
-static void dvsm_pages_copy(struct page *dst, struct page *src, unsigned long nr_pages)
-{
-	unsigned long i;
-
-#ifdef CONFIG_X86_64
-	if (boot_cpu_has(X86_FEATURE_REP_GOOD)) {
-		void *to = page_address(dst), *from = page_address(src);
-		size_t nr_words = nr_pages << (PAGE_SHIFT - 3);
-
-		asm volatile("rep movsq"
-			     : "+D" (to), "+S" (from), "+c" (nr_words) : : "memory");
-		return;
-	}
-#endif
-	for (i = 0; i < nr_pages; i++)
-		copy_highpage(nth_page(dst, i), nth_page(src, i));
 }
 
 /* One attempt at one order. Returns the folio, locked and with a reference. */
@@ -259,34 +215,6 @@ struct folio *dvsm_store_get(struct dvsm_region *region, pgoff_t index,
 }
 
 /**
- * dvsm_folio_is_poisoned - Whether the hardware lost any page of a folio.
- * @folio: the folio
- *
- * Context: any; holds a reference on @folio.
- * Return: true if it has.
- */
-bool dvsm_folio_is_poisoned(struct folio *folio)
-{
-	return folio_test_hwpoison(folio) ||
-	       (folio_test_large(folio) && folio_test_has_hwpoisoned(folio));
-}
-
-/**
- * dvsm_store_page_is_poisoned - Whether the hardware lost a page of a folio.
- * @folio: the folio
- * @index: the page, one of the folio's
- *
- * Context: any; holds a reference on @folio.
- * Return: true if the page must not be touched.
- */
-bool dvsm_store_page_is_poisoned(struct folio *folio, pgoff_t index)
-{
-	if (folio_test_large(folio) && !folio_test_has_hwpoisoned(folio))
-		return false;
-	return PageHWPoison(folio_page(folio, index - folio->index));
-}
-
-/**
  * dvsm_store_next - Find the next page that has memory.
  * @region: the region
  * @index: where to start
@@ -335,9 +263,18 @@ bool dvsm_store_walk(struct dvsm_region *region, pgoff_t start, pgoff_t end,
 	return stop;
 }
 
-/* dvsm_store_walk() of one chunk; quick where that is one folio. */
-static bool dvsm_store_walk_chunk(struct dvsm_region *region, u64 chunk,
-				  bool (*fn)(struct folio *folio, void *arg), void *arg)
+/**
+ * dvsm_store_walk_chunk - dvsm_store_walk() of one chunk; quick where that is one folio.
+ * @region: the region
+ * @chunk: the chunk
+ * @fn: called with each folio, which is referenced; stops the walk with true
+ * @arg: handed to @fn
+ *
+ * Context: may sleep.
+ * Return: whether @fn stopped the walk.
+ */
+bool dvsm_store_walk_chunk(struct dvsm_region *region, u64 chunk,
+			   bool (*fn)(struct folio *folio, void *arg), void *arg)
 {
 	pgoff_t start = chunk << DVSM_CHUNK_ORDER;
 	struct folio *folio = filemap_get_folio(region->inode->i_mapping, start);
@@ -354,27 +291,10 @@ static bool dvsm_store_walk_chunk(struct dvsm_region *region, u64 chunk,
 	return dvsm_store_walk(region, start, start + DVSM_CHUNK_PAGES, fn, arg);
 }
 
-/* Whether a folio may hold anything but zeroes. */
-static bool dvsm_folio_is_written(struct folio *folio, void *arg)
-{
-	return folio_test_checked(folio);
-}
-
-static bool dvsm_folio_settle(struct folio *folio, void *arg)
-{
-	folio_lock(folio);
-	*(bool *)arg |= dvsm_folio_is_written(folio, NULL);
-	folio_unlock(folio);
-	return false;
-}
-
 /**
  * dvsm_store_settle_chunk - Wait for faults that are about to map a chunk's folios.
  * @region: whose page cache
  * @chunk: the chunk
- *
- * A fault hands its folio to the core locked, and the core unlocks it when it is
- * mapped.
  *
  * Context: may sleep; no new fault can begin.
  * Return: whether the chunk may hold anything but zeroes; without meaning for a
@@ -400,53 +320,6 @@ bool dvsm_store_settle_chunk(struct dvsm_region *region, u64 chunk)
 void dvsm_store_unmap_chunk(struct dvsm_region *region, u64 chunk)
 {
 	dvsm_region_unmap(region, (loff_t)chunk << DVSM_CHUNK_SHIFT, DVSM_CHUNK_SIZE);
-}
-
-/**
- * dvsm_folio_memcg_get - The cgroup that pays for a folio.
- * @folio: the folio
- *
- * Context: may sleep; the folio is not locked by the caller.
- * Return: the cgroup, with a reference, or NULL.
- */
-struct mem_cgroup *dvsm_folio_memcg_get(struct folio *folio)
-{
-	struct mem_cgroup *memcg = NULL;
-
-#ifdef CONFIG_MEMCG
-	folio_lock(folio);
-	memcg = folio_memcg(folio);
-	if (memcg)
-		css_get(&memcg->css);
-	folio_unlock(folio);
-#endif
-	return memcg;
-}
-
-/**
- * dvsm_folio_is_referenced - Whether anybody uses a folio unmapped.
- * @folio: the folio, in no mapping; the caller has a reference
- * @held: a folio that the caller has one more reference on, or NULL
- *
- * Context: any.
- * Return: true if somebody may; a passing reference is taken for a user.
- */
-bool dvsm_folio_is_referenced(struct folio *folio, void *held)
-{
-	bool lru = folio_test_lru(folio);
-	int refs = folio_ref_count(folio);
-
-	/* Of a page that the hardware lost the core keeps a reference; and nobody reads there what is written. */
-	if (!folio_test_large(folio) && dvsm_folio_is_poisoned(folio))
-		return false;
-	/*
-	 * A folio on its way to a list of the LRU has a reference for that. If it
-	 * arrives between the looks, the count may be of before or after.
-	 */
-	if (!lru && !folio_test_lru(folio))
-		refs--;
-	/* The page cache's, this walk's, and what the caller knows of. */
-	return refs > folio_nr_pages(folio) + 1 + (folio == held);
 }
 
 /**
@@ -504,42 +377,6 @@ void dvsm_store_empty_chunk(struct dvsm_region *region, u64 chunk)
 }
 
 /**
- * dvsm_folio_mark_written - Note that a folio is about to be written to.
- * @region: whose
- * @folio: the folio
- *
- * A folio without the mark holds zeroes, as a hole does: it was only read, or
- * populated. Not kept for registrable regions, which devices write to.
- *
- * Context: the family is locked, so that a command that asks who was written has all
- * answers; holds a reference on @folio.
- */
-void dvsm_folio_mark_written(struct dvsm_region *region, struct folio *folio)
-{
-	if (folio_test_checked(folio))
-		return;
-	folio_set_checked(folio);
-	atomic_long_inc(&region->family->nr_firsts);
-}
-
-/**
- * dvsm_folio_copy_pages - Copy pages of a folio, and what dvsm_folio_mark_written() noted.
- * @dst: to where, locked
- * @src: from where; a reference is held
- * @start: first page; both folios have it and the others
- * @end: the page after the last
- *
- * Context: the hardware lost none of the pages.
- */
-void dvsm_folio_copy_pages(struct folio *dst, struct folio *src, pgoff_t start, pgoff_t end)
-{
-	dvsm_pages_copy(folio_page(dst, start - dst->index), folio_page(src, start - src->index),
-			end - start);
-	if (folio_test_checked(src) && !folio_test_checked(dst))
-		folio_set_checked(dst);
-}
-
-/**
  * dvsm_store_chunk_is_written - Whether a chunk may hold anything but zeroes.
  * @region: whose page cache
  * @chunk: the chunk
@@ -574,16 +411,19 @@ static int dvsm_folio_copy_to(struct dvsm_copy *copy, struct folio *src)
 		struct folio *dst = dvsm_store_get_locked(copy->target, index, &copy->placing,
 							  NULL);
 		pgoff_t stop;
+		int ret;
 
 		if (IS_ERR(dst))
 			return PTR_ERR(dst) == -EDQUOT ? -ENOMEM : PTR_ERR(dst);
 		stop = min_t(pgoff_t, end, dst->index + folio_nr_pages(dst));
-		dvsm_folio_copy_pages(dst, src, index, stop);
+		ret = dvsm_folio_copy_pages(dst, src, index, stop);
 		index = stop;
 		if (copy->written)
 			folio_set_checked(dst);
 		folio_unlock(dst);
 		folio_put(dst);
+		if (ret)
+			return ret;
 		cond_resched();
 	}
 	return 0;
@@ -623,113 +463,6 @@ int dvsm_store_copy_chunk(struct dvsm_region *target, struct dvsm_region *source
 	if (copy.ret)
 		dvsm_store_empty_chunk(target, chunk);
 	return copy.ret;
-}
-
-/* Whether the hardware lost a page of [from, to), in bytes, of a folio. */
-static bool dvsm_folio_range_is_poisoned(struct folio *folio, loff_t from, loff_t to)
-{
-	pgoff_t index;
-
-	if (!dvsm_folio_is_poisoned(folio))
-		return false;
-	for (index = from >> PAGE_SHIFT; index <= (to - 1) >> PAGE_SHIFT; index++)
-		if (dvsm_store_page_is_poisoned(folio, index))
-			return true;
-	return false;
-}
-
-/*
- * Zero what lies in [start, end) of folios that stick out of it. On return
- * [*first, *last) is the part that whole folios fill. -EHWPOISON where a page cannot
- * be zeroed, nor freed without its folio.
- */
-static int dvsm_store_zero_edges(struct dvsm_region *region, loff_t start, loff_t end,
-				 loff_t *first, loff_t *last)
-{
-	loff_t edges[2] = { start, end - 1 };
-	struct folio *folio;
-	int i;
-
-	*first = start;
-	*last = end;
-	for (i = 0; i < 2; i++) {
-		loff_t from, to;
-
-		folio = filemap_lock_folio(region->inode->i_mapping, edges[i] >> PAGE_SHIFT);
-		if (IS_ERR(folio)) {
-			if (i)
-				*last = round_down(end, PAGE_SIZE);
-			else
-				*first = round_up(start, PAGE_SIZE);
-			continue;
-		}
-		from = max(start, folio_pos(folio));
-		to = min_t(loff_t, end, folio_pos(folio) + folio_size(folio));
-		if (to - from < folio_size(folio)) {
-			if (dvsm_folio_range_is_poisoned(folio, from, to)) {
-				folio_unlock(folio);
-				folio_put(folio);
-				return -EHWPOISON;
-			}
-			folio_zero_range(folio, from - folio_pos(folio), to - from);
-			if (i)
-				*last = folio_pos(folio);
-			else
-				*first = to;
-		}
-		folio_unlock(folio);
-		folio_put(folio);
-	}
-	return 0;
-}
-
-static bool dvsm_folio_mark(struct folio *folio, void *arg)
-{
-	folio_set_checked(folio);
-	return false;
-}
-
-/* The one piece of a written chunk that has the mark may go. */
-static void dvsm_store_spread_mark(struct dvsm_region *region, u64 chunk)
-{
-	if (dvsm_store_walk_chunk(region, chunk, dvsm_folio_is_written, NULL))
-		dvsm_store_walk_chunk(region, chunk, dvsm_folio_mark, NULL);
-}
-
-/**
- * dvsm_store_discard - Make a range read as zeroes and free its folios.
- * @region: the region
- * @start: first byte
- * @end: the byte after the last, above @start
- *
- * Context: may sleep; the family is locked for writing.
- * Return: pages that were freed; -EHWPOISON for a part of a folio with a lost page.
- */
-long dvsm_store_discard(struct dvsm_region *region, loff_t start, loff_t end)
-{
-	struct address_space *mapping = region->inode->i_mapping;
-	unsigned long before = mapping->nrpages;
-	loff_t first, last;
-	bool written = false;
-	int ret;
-
-	lockdep_assert_held_write(&region->family->lock);
-
-	dvsm_store_spread_mark(region, dvsm_page_chunk(start >> PAGE_SHIFT));
-	dvsm_store_spread_mark(region, dvsm_page_chunk((end - 1) >> PAGE_SHIFT));
-	ret = dvsm_store_zero_edges(region, start, end, &first, &last);
-	if (ret)
-		return ret;
-	if (first < last) {
-		/* What a fault maps meanwhile the core finds in this inode's mappings alone. */
-		if (region->anchor)
-			dvsm_store_walk(region, first >> PAGE_SHIFT, last >> PAGE_SHIFT,
-					dvsm_folio_settle, &written);
-		dvsm_region_unmap(region, first, last - first);
-		truncate_inode_pages_range(mapping, first, last - 1);
-	}
-	dvsm_account_settle(region);
-	return before - mapping->nrpages;
 }
 
 static bool dvsm_store_dirty_folio(struct address_space *mapping, struct folio *folio)

@@ -539,7 +539,9 @@ struct dvsm_region_nodes {
  * @flags: none, 0
  * @offset: start of the range, a multiple of the page
  * @length: of the range, a multiple of the page; 0 means to the region's end
- * @nr_threads: at most so many CPUs at once; 0 lets the module choose
+ * @nr_threads: at most so many CPUs at once; 0 lets the module choose. Without
+ *   CAP_SYS_NICE one, in a CPU cgroup other than the root, with a nice value above 0
+ *   or as SCHED_IDLE; one also where a task policy decides about a chunk of the range
  * @reserved: 0
  * @out_populated: bytes that were allocated by this call; written on ENOMEM,
  *   ENOSPC and EINTR too
@@ -580,7 +582,7 @@ struct dvsm_region_discard {
 #define DVSM_NODE_MIXED			(-1)	/* a chunk with folios of several nodes */
 
 #define DVSM_CHUNK_F_SHARED		(1U << 0)	/* snapshots share it */
-#define DVSM_CHUNK_F_PINNED		(1U << 1)	/* never moves */
+#define DVSM_CHUNK_F_PINNED		(1U << 1)	/* some of it is pinned and does not move */
 #define DVSM_CHUNK_F_POISONED		(1U << 2)	/* holds memory the hardware lost */
 #define DVSM_CHUNK_F_HUGE		(1U << 3)	/* is one 2 MiB folio */
 
@@ -610,6 +612,10 @@ struct dvsm_chunk {
  *
  * Costs by chunks that have memory, not by length. Called again with @offset
  * set to @out_next until @out_next is the end of the range.
+ *
+ * DVSM_CHUNK_F_PINNED tells of all that REGION_MIGRATE counts in @out_pinned, devices with
+ * a mapping and direct I/O under way among them. The kernel cannot tell these from 1024
+ * other references on a 4 KiB folio, such as mappings of so many processes.
  *
  * @size: sizeof(struct dvsm_region_residency)
  * @flags: none, 0
@@ -686,14 +692,16 @@ struct dvsm_region_unshare {
  * On a region. Without reading memory: a page is in the answer if the two do not
  * share it and at least one of them has written there, even if the bytes are equal.
  * What was copied as a chunk, or in parts, counts as written to that extent. Costs by
- * chunks that were written to, between a region and its snapshot or two snapshots of
- * one parent, unless zeroes were written to since; else by chunks that have memory.
+ * chunks that were written to, between a region and a snapshot of it or two snapshots of
+ * one parent; else by chunks that have memory. A snapshot of a range has diverged inside of
+ * that only: beside it nothing is told, also between two snapshots of which one has no more.
  * Called again with @offset set to @out_next until @out_next is the end of the range.
  *
  * ADVANCE, "dirty since last asked": @other is a snapshot of the region (else EINVAL),
  * and what is told becomes its contents, as if it had been taken at the call; what the
  * snapshot itself wrote there is told and gone. So the next call tells what was written
- * since. Each chunk is of one moment. Both descriptors have to be opened for writing,
+ * since. Each chunk is of one moment. What the snapshot was taken of does not grow: of
+ * @offset and @length counts what lies in it. Both descriptors have to be opened for writing,
  * the range of whole chunks, and @nr_ranges 256 or more. Where a chunk cannot be had
  * (EBUSY if a device may be writing to it) the call ends before it; it fails if that is
  * the first. EOPNOTSUPP on a registrable region. After EFAULT take a new snapshot.
@@ -730,9 +738,9 @@ struct dvsm_region_diff {
  * struct dvsm_region_pin - keep a range where it is, for devices.
  *
  * What has no memory is allocated, what others share is unshared. Until the pin
- * ends the range is not moved and not given other contents: discard, restore and
- * merge answer EBUSY there, and a snapshot copies it at once. Needs a descriptor
- * opened for writing.
+ * ends the range is not moved and not given away: discard, restore and merge answer
+ * EBUSY there, but for restoring a registrable region, which copies into it. A snapshot
+ * copies it at once. Needs a descriptor opened for writing.
  *
  * The pin belongs to the open file that the descriptor is of: it ends with
  * DVSM_IOC_REGION_UNPIN, or when the last of that file's descriptors and mappings
@@ -1059,7 +1067,8 @@ struct dvsm_region_balance {
  * What a device writes meanwhile may be in or not.
  *
  * The snapshot has the parent's length and offsets; outside the given range it is
- * empty. Its creator pays for copies that are made for it. When one cannot be had
+ * empty, and for DIFF, RESTORE and MERGE has nothing to do with the parent, for good:
+ * what is written to it there is its own. Its creator pays for copies that are made for it. When one cannot be had
  * while the parent is written to, the snapshot loses that chunk: SIGBUS and EIO; or,
  * if it is STRICT, the write fails: SIGBUS and ENOMEM, and the snapshot stays.
  * It loses a chunk likewise, or STRICT fails with EHWPOISON, where one that has to be
@@ -1094,14 +1103,18 @@ struct dvsm_snapshot_take {
  *
  * On the region that the snapshot was taken from, with a descriptor opened for
  * writing. All who map the region see the snapshot's contents from then on; the
- * two share them. Costs by chunks that differ; copies nothing. EBUSY if a device
- * may be writing to the snapshot, or where the region is pinned; EOPNOTSUPP on a registrable region.
+ * two share them. Outside the range that the snapshot was taken of the region stays as
+ * it is. Costs by chunks that differ; copies nothing. EBUSY if a device
+ * may be writing to the snapshot, or where a range of the region is pinned.
+ *
+ * A registrable region keeps its folios, and gets the contents by a copy of all chunks
+ * that either has memory for; EHWPOISON if the hardware lost a part of one.
  *
  * @size: sizeof(struct dvsm_snapshot_restore)
  * @flags: none, 0
  * @snapshot: its descriptor; EINVAL if it is not one of this region
  * @reserved: 0
- * @out_restored: bytes that differed, as DVSM_IOC_REGION_DIFF tells them
+ * @out_restored: bytes that differed, as DVSM_IOC_REGION_DIFF tells them; or were copied
  */
 struct dvsm_snapshot_restore {
 	__u32 size;
@@ -1119,8 +1132,8 @@ struct dvsm_snapshot_restore {
  * struct dvsm_snapshot_merge - put what a snapshot wrote into its parent.
  *
  * On the region that the snapshot was taken from, with a descriptor opened for
- * writing. Chunks that the snapshot has written since it was taken, or since it
- * was last merged, become the parent's, for all who map it. Chunks that both have
+ * writing. Chunks of the range that it was taken of which the snapshot has written since
+ * then, or since it was last merged, become the parent's, for all who map it. Chunks that both have
  * written are conflicts: without a flag nothing is changed and the answer is
  * EAGAIN. Costs by chunks that diverged; of those that were copied in parts the pages
  * that the snapshot wrote are copied, others change hands. EBUSY if a device may
