@@ -35,6 +35,9 @@ static int dvsm_backend_from_environment(void)
 
 	if (!name)
 		return DVSM_BACKEND_AUTO;
+	/* As the programs that come with the library call it, too. */
+	if (!strcmp(name, "dvsm"))
+		return DVSM_BACKEND_DEVICE;
 	for (backend = 0; backend < DVSM_NR_BACKENDS; backend++)
 		if (!strcmp(name, dvsm_backend_names[backend]))
 			return (int)backend;

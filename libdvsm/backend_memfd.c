@@ -94,19 +94,25 @@ int dvsm_memfd_policy_apply(const struct dvsm_region *region, void *address, uin
 	return -errno;
 }
 
-static int dvsm_memfd_mapped(const struct dvsm_region *region, void *address, uint64_t length)
+static int dvsm_memfd_mapped(const struct dvsm_region *region, void *address, uint64_t length,
+			     int flags)
 {
 	if (dvsm_memfd_is_hugetlb(region))
 		return dvsm_memfd_policy_apply(region, address, length);
 	/* EINVAL comes from kernels without transparent huge pages: nothing to refuse there. */
 	madvise(address, length, region->backend == DVSM_BACKEND_MEMFD_THP ? MADV_HUGEPAGE :
 									     MADV_NOHUGEPAGE);
+	/*
+	 * A core dump takes a file without links for anonymous memory and has all of it, and its holes get pages,
+	 * which others who have the region keep. Of the pool's pages it has none unless it is told to, and fills no hole.
+	 */
+	if (flags == MAP_SHARED)
+		madvise(address, length, MADV_DONTDUMP);
 	return 0;
 }
 
 /* A mapping of the library's own, to do something to the memory. Multiples of the granule. */
-static void *dvsm_memfd_window(const struct dvsm_region *region, uint64_t offset,
-			       uint64_t length)
+void *dvsm_memfd_window(const struct dvsm_region *region, uint64_t offset, uint64_t length)
 {
 	void *address;
 	int error;
@@ -114,7 +120,7 @@ static void *dvsm_memfd_window(const struct dvsm_region *region, uint64_t offset
 	address = dvsm_map_aligned(region->fd, offset, length, PROT_READ | PROT_WRITE, MAP_SHARED);
 	if (!address)
 		return NULL;
-	error = dvsm_memfd_mapped(region, address, length);
+	error = dvsm_memfd_mapped(region, address, length, MAP_SHARED);
 	if (error) {
 		munmap(address, length);
 		return dvsm_fail_null(error);
@@ -185,8 +191,7 @@ static int dvsm_memfd_policy_store(const struct dvsm_region *region)
 
 	if (region->policy == DVSM_POLICY_INHERIT)
 		return 0;
-	address = dvsm_map_aligned(region->fd, 0, region->length, PROT_READ | PROT_WRITE,
-				   MAP_SHARED);
+	address = dvsm_memfd_window(region, 0, region->length);
 	if (!address)
 		return -errno;
 	error = dvsm_memfd_policy_apply(region, address, region->length);

@@ -138,15 +138,37 @@ struct dvsm_heap *dvsm_heap_attach_named(const char *name, uint32_t backend)
 	return dvsm_fail_null(error);
 }
 
+/*
+ * Where nothing is said: what /dev/shm has room for, so that malloc() finds the reserve used up before a touch finds the
+ * file system full, which would be SIGBUS. Of the tables the stacks alone stay sparse, as most CPUs use few of them:
+ * they count for half of the room at most.
+ */
+static uint64_t dvsm_heap_named_reserve(uint32_t backend)
+{
+	uint64_t reserve = dvsm_heap_reserve(false), room = dvsm_nameable_room(backend), stacks;
+	bool known;
+
+	if (reserve <= room)
+		return reserve;
+	stacks = (uint64_t)(dvsm_heap_nr_cpus(&known) + DVSM_CPU_GUARDS) << DVSM_CPU_SHIFT;
+	if (stacks > room / 2)
+		room = stacks + room / 2;
+	return room < reserve ? room : reserve;
+}
+
 static struct dvsm_region *dvsm_heap_nameable_region(uint32_t mode, uint32_t flags,
 						     const struct dvsm_heap_options *options)
 {
 	struct dvsm_region_options wish = {
 		.size = sizeof(wish), .backend = options->backend, .label = "heap",
 	};
-	uint64_t length = options->reserve ? options->reserve : dvsm_heap_reserve(false);
+	uint64_t length = options->reserve ? dvsm_heap_size_for(options->reserve, options) :
+					     dvsm_heap_named_reserve(wish.backend);
 
-	return dvsm_nameable_create(mode, flags, dvsm_align_down(length, DVSM_HEAP_CHUNK_SIZE), &wish);
+	length = dvsm_align_down(length, DVSM_HEAP_CHUNK_SIZE);
+	if (length < DVSM_HEAP_SIZE_MIN)
+		return dvsm_fail_null(ENOMEM);
+	return dvsm_nameable_create(mode, flags, length, &wish);
 }
 
 struct dvsm_heap *dvsm_heap_create_named(const char *name, uint32_t mode, uint32_t flags,

@@ -3,7 +3,8 @@
  * The audit: do the tables agree, and is every byte somewhere?
  *
  * Level 2 marks each free block (a set bit) and each cached one (in a stack) in a bitmap of its own and finds
- * blocks that are in two places; what is in none is live. dvsm_heap_walk() visits those.
+ * blocks that are in two places; what is in none is live. dvsm_heap_walk() visits those. Each kind of bytes is counted
+ * where it is found, none as what is left of the others, so that the sum says whether all were found, once each.
  */
 #include <string.h>
 
@@ -15,6 +16,7 @@ struct dvsm_audit {
 	size_t length;
 	uint32_t end_page;		/* pages from here on were never used */
 	int nr_errors;
+	struct dvsm_heap_account sum;	/* and who says what is known */
 	int (*visit)(void *address, size_t size, void *context);
 	void *context;
 	int answer;
@@ -73,15 +75,31 @@ static void dvsm_audit_stacks(struct dvsm_audit *audit)
 				if (*word >> place.block % 64 & 1)
 					dvsm_audit_error(audit, "a block is in stacks twice", offset);
 				*word |= 1ULL << place.block % 64;
+				audit->sum.out_cached += dvsm_heap_class(heap, place.class)->size;
 			}
 		}
 	}
 }
 
+/* A block that is neither free nor cached. */
 static void dvsm_audit_visit(struct dvsm_audit *audit, uint64_t offset, size_t size)
 {
+	void *address = dvsm_heap_at(audit->heap, offset);
+
+	if (!audit->sum.is_known || audit->sum.is_known(address, size, audit->sum.context)) {
+		audit->sum.out_live += size;
+		audit->sum.out_live_blocks++;
+	} else {
+		audit->sum.out_lost += size;
+		audit->sum.out_lost_blocks++;
+	}
 	if (audit->visit && !audit->answer)
-		audit->answer = audit->visit(dvsm_heap_at(audit->heap, offset), size, audit->context);
+		audit->answer = audit->visit(address, size, audit->context);
+}
+
+static void dvsm_audit_lost_pages(struct dvsm_audit *audit, uint32_t nr)
+{
+	audit->sum.out_lost += (uint64_t)nr << DVSM_HEAP_PAGE_SHIFT;
 }
 
 /* As some CPU's current slab, or by its avail bit and the hint to that. Each of them may also be there for nothing. */
@@ -106,6 +124,8 @@ static void dvsm_audit_slab(struct dvsm_audit *audit, uint32_t page, uint32_t nu
 	uint32_t word;
 	bool any = false;
 
+	audit->sum.out_waste += ((uint64_t)class->nr_pages << DVSM_HEAP_PAGE_SHIFT) -
+				(uint64_t)class->nr_blocks * class->size;
 	for (word = 0; word < dvsm_class_words(class); word++) {
 		bits = dvsm_word_read(dvsm_slab_word(heap, page, word)).bits;
 		if (!exact && __atomic_load_n(&heap->classes[page], __ATOMIC_ACQUIRE) != number)
@@ -113,6 +133,7 @@ static void dvsm_audit_slab(struct dvsm_audit *audit, uint32_t page, uint32_t nu
 		any |= bits;
 		if (bits & ~dvsm_class_full(class, word))
 			dvsm_audit_error(audit, "a slab has more blocks than it can", offset);
+		audit->sum.out_free += (uint64_t)__builtin_popcountll(bits) * class->size;
 		cached = audit->cached[(uint64_t)page * DVSM_SLAB_WORDS + word];
 		if (!exact)
 			continue;
@@ -151,14 +172,20 @@ static void dvsm_audit_open(struct dvsm_audit *audit, uint32_t chunk, bool exact
 		nr_pages = 1;
 		class = heap->classes[page];
 		if (class == DVSM_CLASS_NONE) {
-			if (exact && !(free >> page % DVSM_CHUNK_PAGES & 1))
-				dvsm_audit_error(audit, "a page is nobody's",
-						 (uint64_t)page << DVSM_HEAP_PAGE_SHIFT);
+			if (free >> page % DVSM_CHUNK_PAGES & 1) {
+				audit->sum.out_free += DVSM_HEAP_PAGE_SIZE;
+			} else {
+				dvsm_audit_lost_pages(audit, 1);
+				if (exact)
+					dvsm_audit_error(audit, "a page is nobody's",
+							 (uint64_t)page << DVSM_HEAP_PAGE_SHIFT);
+			}
 			if (exact)
 				dvsm_audit_no_blocks(audit, page);
 			continue;
 		}
 		if (!dvsm_class_is_slab(class) || heap->slabs[page].delta) {
+			dvsm_audit_lost_pages(audit, 1);
 			if (exact)
 				dvsm_audit_error(audit, "a page has no slab",
 						 (uint64_t)page << DVSM_HEAP_PAGE_SHIFT);
@@ -167,6 +194,7 @@ static void dvsm_audit_open(struct dvsm_audit *audit, uint32_t chunk, bool exact
 		nr_pages = dvsm_heap_class(heap, class)->nr_pages;
 		if (page + nr_pages > first + DVSM_CHUNK_PAGES) {
 			/* Its blocks may be behind the heap's end. */
+			dvsm_audit_lost_pages(audit, first + DVSM_CHUNK_PAGES - page);
 			if (exact)
 				dvsm_audit_error(audit, "a slab leaves its chunk",
 						 (uint64_t)page << DVSM_HEAP_PAGE_SHIFT);
@@ -197,7 +225,9 @@ static void dvsm_audit_chunks(struct dvsm_audit *audit, bool exact)
 			dvsm_audit_error(audit, is_free ? "a free chunk is somebody's" :
 					 "a chunk is nobody's",
 					 (uint64_t)chunk << DVSM_HEAP_CHUNK_SHIFT);
-		if (heap->chunks[chunk].kind == DVSM_CHUNK_OPEN && !is_free) {
+		if (is_free) {
+			audit->sum.out_free += DVSM_HEAP_CHUNK_SIZE;
+		} else if (heap->chunks[chunk].kind == DVSM_CHUNK_OPEN) {
 			dvsm_audit_open(audit, chunk, exact);
 		} else if (heap->chunks[chunk].kind == DVSM_CHUNK_HUGE && exact) {
 			nr = heap->chunks[chunk].nr_chunks;
@@ -209,9 +239,13 @@ static void dvsm_audit_chunks(struct dvsm_audit *audit, bool exact)
 			dvsm_audit_visit(audit, (uint64_t)chunk << DVSM_HEAP_CHUNK_SHIFT,
 					 (size_t)nr << DVSM_HEAP_CHUNK_SHIFT);
 			nr = nr ? nr : 1;
-		} else if (heap->chunks[chunk].kind == DVSM_CHUNK_BODY && exact) {
-			dvsm_audit_error(audit, "a part of a huge block that is not there",
-					 (uint64_t)chunk << DVSM_HEAP_CHUNK_SHIFT);
+		} else if (heap->chunks[chunk].kind == DVSM_CHUNK_BARRED) {
+			audit->sum.out_waste += DVSM_HEAP_CHUNK_SIZE;
+		} else {
+			dvsm_audit_lost_pages(audit, DVSM_CHUNK_PAGES);
+			if (heap->chunks[chunk].kind == DVSM_CHUNK_BODY && exact)
+				dvsm_audit_error(audit, "a part of a huge block that is not there",
+						 (uint64_t)chunk << DVSM_HEAP_CHUNK_SHIFT);
 		}
 	}
 }
@@ -226,24 +260,74 @@ static void dvsm_audit_lanes(struct dvsm_audit *audit)
 			dvsm_audit_error(audit, "a lane is at work", i);
 }
 
-int dvsm_heap_check(struct dvsm_heap *heap, int level)
+/* What needs no look: the tables in front, what was never used behind, and what rounding leaves there. */
+static void dvsm_audit_ends(struct dvsm_audit *audit)
+{
+	const struct dvsm_heap_header *header = audit->heap->header;
+	uint64_t end = (uint64_t)header->end_chunk << DVSM_HEAP_CHUNK_SHIFT;
+
+	audit->sum.out_reserved = audit->heap->size;
+	audit->sum.out_metadata = (uint64_t)header->first_chunk << DVSM_HEAP_CHUNK_SHIFT;
+	audit->sum.out_free += end - ((uint64_t)audit->end_page << DVSM_HEAP_PAGE_SHIFT);
+	audit->sum.out_waste += audit->heap->size - end;
+}
+
+static void dvsm_audit_total(struct dvsm_audit *audit)
+{
+	const struct dvsm_heap_account *sum = &audit->sum;
+	uint64_t total = sum->out_metadata + sum->out_free + sum->out_cached + sum->out_live +
+			 sum->out_lost + sum->out_waste;
+
+	if (total != sum->out_reserved)
+		dvsm_audit_error(audit, total > sum->out_reserved ? "bytes are in two places" :
+				 "bytes are nowhere", total);
+}
+
+/* As dvsm_heap_check() says. @account: NULL, or what is asked for, and the answer. */
+static int dvsm_audit_run(const struct dvsm_heap *heap, bool exact, struct dvsm_heap_account *account)
 {
 	struct dvsm_audit audit;
 
-	if (level < 0 || level > 2)
-		return dvsm_fail(EINVAL);
 	dvsm_lanes_recover(heap, false);
-	if (!level)
-		return 0;
 	if (!dvsm_audit_begin(&audit, heap))
 		return -errno;
-	if (level == 2) {
+	if (account)
+		audit.sum = (struct dvsm_heap_account){
+			.size = account->size, .is_known = account->is_known, .context = account->context,
+		};
+	if (exact) {
 		dvsm_audit_lanes(&audit);
 		dvsm_audit_stacks(&audit);
 	}
-	dvsm_audit_chunks(&audit, level == 2);
+	dvsm_audit_chunks(&audit, exact);
+	if (exact) {
+		dvsm_audit_ends(&audit);
+		dvsm_audit_total(&audit);
+	}
 	munmap(audit.cached, audit.length);
+	if (account)
+		*account = audit.sum;
 	return audit.nr_errors ? dvsm_fail(EUCLEAN) : 0;
+}
+
+int dvsm_heap_check(struct dvsm_heap *heap, int level)
+{
+	if (level < 0 || level > 2)
+		return dvsm_fail(EINVAL);
+	if (!level) {
+		dvsm_lanes_recover(heap, false);
+		return 0;
+	}
+	return dvsm_audit_run(heap, level == 2, NULL);
+}
+
+int dvsm_heap_account(struct dvsm_heap *heap, struct dvsm_heap_account *account)
+{
+	int error = dvsm_struct_check(account, account->size, sizeof(*account), sizeof(*account));
+
+	if (error)
+		return dvsm_result(error);
+	return dvsm_audit_run(heap, true, account);
 }
 
 int dvsm_heap_walk(struct dvsm_heap *heap, int (*visit)(void *address, size_t size, void *context),

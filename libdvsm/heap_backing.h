@@ -28,6 +28,7 @@ int dvsm_heap_view(struct dvsm_heap *heap, struct dvsm_heap_header *header,
 void dvsm_heap_unview(const struct dvsm_heap *heap);
 uint32_t dvsm_heap_nr_cpus(bool *known);
 uint64_t dvsm_heap_reserve(bool grows);
+uint64_t dvsm_heap_size_for(uint64_t reserve, const struct dvsm_heap_options *options);
 int dvsm_heap_options_check(const struct dvsm_heap_options *options);
 struct dvsm_heap *dvsm_heap_handle(void);
 void dvsm_heap_forget(const struct dvsm_heap *heap);

@@ -101,12 +101,20 @@ static bool dvsm_chunk_find_one(const struct dvsm_heap *heap, uint32_t node, uin
 	return false;
 }
 
-/* The lowest run of free chunks; the run's first one is a multiple of align. */
+/* The first chunk from @chunk on whose address is a multiple of so many chunks. */
+static uint32_t dvsm_chunk_align(const struct dvsm_heap *heap, uint32_t chunk, uint32_t align)
+{
+	uint32_t off = (uint32_t)((heap->base >> DVSM_HEAP_CHUNK_SHIFT) + chunk) & (align - 1);
+
+	return off ? chunk + align - off : chunk;
+}
+
+/* The lowest run of free chunks. @align: of its address, in chunks; a power of two. */
 static bool dvsm_chunk_find_run(const struct dvsm_heap *heap, uint32_t nr, uint32_t align,
 				uint32_t *chunk)
 {
-	uint32_t at = heap->header->first_chunk, end = heap->header->end_chunk;
-	uint32_t start = (at + align - 1) / align * align, used;
+	uint32_t at, end = heap->header->end_chunk, used;
+	uint32_t start = dvsm_chunk_align(heap, heap->header->first_chunk, align);
 	uint64_t bits;
 
 	for (at = start; at < end && start + nr <= end; ) {
@@ -118,7 +126,7 @@ static bool dvsm_chunk_find_run(const struct dvsm_heap *heap, uint32_t nr, uint3
 			if (used >= start + nr)
 				at = used;
 			else
-				at = start = (used + align) / align * align;
+				at = start = dvsm_chunk_align(heap, used + 1, align);
 		}
 		if (at >= start + nr) {
 			*chunk = start;
@@ -222,7 +230,7 @@ static bool dvsm_chunks_map(struct dvsm_hold *hold, uint32_t end)
 
 /**
  * dvsm_chunks_take - take a run of chunks into the lane's hands.
- * @align: of the first one, in chunks, from the start of the heap
+ * @align: of its address, in chunks
  * @node: where the memory should be; asked for only on machines with several
  * @clean: receives whether all of it reads as zeroes
  *
@@ -272,13 +280,21 @@ bool dvsm_chunks_take_at(struct dvsm_hold *hold, uint32_t chunk, uint32_t nr)
 	return true;
 }
 
-static bool dvsm_chunks_keep(const struct dvsm_heap *heap, uint32_t nr)
+/* How many free chunks may keep their memory, by what is in use now. */
+static uint64_t dvsm_chunks_limit(const struct dvsm_heap *heap)
 {
 	const struct dvsm_heap_header *header = heap->header;
-	uint64_t limit = (header->retain >> DVSM_HEAP_CHUNK_SHIFT) +
-			 atomic_load(&header->nr_used) / 8;
+	uint32_t used = atomic_load(&header->nr_used);
 
-	return header->retain && atomic_load(&header->nr_dirty) + (uint64_t)nr <= limit;
+	/* Deaths leave it too low: who frees what nobody has counted takes it below 0. */
+	if ((int32_t)used < 0)
+		used = 0;
+	return header->retain ? (header->retain >> DVSM_HEAP_CHUNK_SHIFT) + used / 8 : 0;
+}
+
+static bool dvsm_chunks_keep(const struct dvsm_heap *heap, uint32_t nr)
+{
+	return atomic_load(&heap->header->nr_dirty) + (uint64_t)nr <= dvsm_chunks_limit(heap);
 }
 
 /* Chunks that are nobody's lose their memory, if they shall. Return: whether they have none. */
@@ -337,6 +353,10 @@ void dvsm_chunks_free(struct dvsm_hold *hold)
 		first = (chunk / 64 + word) * 64 + (uint32_t)__builtin_ctzll(mask);
 		dvsm_chunks_clear(hold, first, (uint32_t)__builtin_popcountll(mask));
 		dvsm_word_put(hold, &heap->map[chunk / 64 + word], mask, &twice);
+		/* Another thread frees the same block. */
+		if (twice && !hold->resumed)
+			dvsm_misuse(heap, DVSM_MISUSE_DOUBLE_FREE,
+				    dvsm_heap_at(heap, (uint64_t)chunk << DVSM_HEAP_CHUNK_SHIFT));
 	}
 	dvsm_lane_idle(hold);
 }
@@ -373,26 +393,98 @@ bool dvsm_chunk_close(struct dvsm_hold *hold, uint32_t chunk)
 	}
 	dvsm_lane_begin(hold, DVSM_OP_FREE, 0);
 	dvsm_chunks_free(hold);
+	dvsm_chunks_shed(hold);
 	return true;
+}
+
+/* A chunk's memory goes back, if it is free. The lane is idle before and after. False: it has its memory. */
+static bool dvsm_chunk_discard(struct dvsm_hold *hold, uint32_t chunk)
+{
+	const struct dvsm_heap *heap = hold->heap;
+
+	hold->log->chunk = chunk;
+	hold->log->nr = 1;
+	dvsm_lane_begin(hold, DVSM_OP_CHUNK, 0);
+	if (!dvsm_map_try_take(hold, chunk / 64, 1ULL << chunk % 64)) {
+		dvsm_lane_idle(hold);
+		return false;
+	}
+	dvsm_chunks_account(heap, chunk, 1);
+	hold->discard = true;
+	dvsm_lane_begin(hold, DVSM_OP_FREE, 0);
+	dvsm_chunks_free(hold);
+	hold->discard = false;
+	return !(atomic_load(&heap->dirty[chunk / 64]) >> chunk % 64 & 1);
+}
+
+/* The highest word of the map with free chunks that keep their memory. */
+static bool dvsm_chunk_find_dirty(const struct dvsm_heap *heap, uint32_t *chunk)
+{
+	uint32_t word = (atomic_load(&heap->header->high_chunk) + 63) / 64;
+	uint64_t bits;
+
+	while (word-- > heap->header->first_chunk / 64) {
+		bits = atomic_load(&heap->dirty[word]) & dvsm_map_bits(heap, word);
+		if (bits) {
+			*chunk = word * 64 + (uint32_t)__builtin_ctzll(bits);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* So many more than the limit stay, that not every free chunk that comes and goes is a call to the kernel. */
+#define DVSM_RETAIN_SLACK	8U
+
+/**
+ * dvsm_chunks_shed - memory that was kept while more was in use goes back.
+ *
+ * The lane is idle before and after. Where one chunk cannot lose its memory it is not tried with others.
+ */
+void dvsm_chunks_shed(struct dvsm_hold *hold)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	uint64_t limit = dvsm_chunks_limit(heap);
+	uint32_t chunk;
+
+	if (atomic_load(&heap->header->nr_dirty) <= limit + DVSM_RETAIN_SLACK)
+		return;
+	while (atomic_load(&heap->header->nr_dirty) > limit && dvsm_chunk_find_dirty(heap, &chunk))
+		if (!dvsm_chunk_discard(hold, chunk))
+			return;
+}
+
+/* Deaths may have left the counter off. What is counted meanwhile stays. */
+static void dvsm_chunks_count_used(const struct dvsm_heap *heap)
+{
+	uint32_t word, last = atomic_load(&heap->header->high_chunk) / 64;
+	uint32_t before = atomic_load(&heap->header->nr_used), nr = 0;
+	uint64_t bits;
+
+	for (word = heap->header->first_chunk / 64; word <= last; word++)
+		for (bits = dvsm_map_valid(heap, word) & ~dvsm_map_bits(heap, word); bits; bits &= bits - 1)
+			nr += heap->chunks[word * 64 + (uint32_t)__builtin_ctzll(bits)].kind != DVSM_CHUNK_BARRED;
+	atomic_compare_exchange_strong(&heap->header->nr_used, &before, nr);
 }
 
 /**
  * dvsm_chunks_discard - give the memory of free chunks back to the region.
  * @keep: chunks that may keep theirs
  *
- * The lane is idle before and after. Also counts anew how many have memory: deaths may have
- * left the counter off. Return: chunks that lost their memory.
+ * The lane is idle before and after. Also counts anew how many are in use and how many have memory.
+ * Return: chunks that lost their memory.
  */
 size_t dvsm_chunks_discard(struct dvsm_hold *hold, size_t keep)
 {
 	const struct dvsm_heap *heap = hold->heap;
-	uint32_t word, last, high = atomic_load(&heap->header->high_chunk), chunk;
+	uint32_t word, last, high = atomic_load(&heap->header->high_chunk);
 	uint32_t before = atomic_load(&heap->header->nr_dirty);
 	size_t nr_dirty = 0, nr = 0;
 	uint64_t bits;
 
 	if (!high)
 		return 0;
+	dvsm_chunks_count_used(heap);
 	last = (high - 1) / 64;
 	for (word = last + 1; word-- > heap->header->first_chunk / 64; ) {
 		bits = atomic_load(&heap->dirty[word]) & dvsm_map_bits(heap, word);
@@ -401,23 +493,10 @@ size_t dvsm_chunks_discard(struct dvsm_hold *hold, size_t keep)
 				nr_dirty++;
 				continue;
 			}
-			chunk = word * 64 + (uint32_t)__builtin_ctzll(bits);
-			hold->log->chunk = chunk;
-			hold->log->nr = 1;
-			dvsm_lane_begin(hold, DVSM_OP_CHUNK, 0);
-			if (!dvsm_map_try_take(hold, word, 1ULL << chunk % 64)) {
-				dvsm_lane_idle(hold);
-				continue;
-			}
-			dvsm_chunks_account(heap, chunk, 1);
-			hold->discard = true;
-			dvsm_lane_begin(hold, DVSM_OP_FREE, 0);
-			dvsm_chunks_free(hold);
-			hold->discard = false;
-			if (atomic_load(&heap->dirty[word]) >> chunk % 64 & 1)
-				nr_dirty++;
-			else
+			if (dvsm_chunk_discard(hold, word * 64 + (uint32_t)__builtin_ctzll(bits)))
 				nr++;
+			else
+				nr_dirty++;
 		}
 	}
 	/* If nobody has changed it meanwhile. */

@@ -34,6 +34,7 @@ bool dvsm_chunks_take_at(struct dvsm_hold *hold, uint32_t chunk, uint32_t nr);
 void dvsm_chunks_free(struct dvsm_hold *hold);
 void dvsm_chunk_open(struct dvsm_hold *hold);
 bool dvsm_chunk_close(struct dvsm_hold *hold, uint32_t chunk);
+void dvsm_chunks_shed(struct dvsm_hold *hold);
 size_t dvsm_chunks_discard(struct dvsm_hold *hold, size_t keep);
 uint64_t dvsm_map_valid(const struct dvsm_heap *heap, uint32_t word);
 uint64_t dvsm_map_bits(const struct dvsm_heap *heap, uint32_t word);
@@ -42,6 +43,14 @@ uint64_t dvsm_map_bits(const struct dvsm_heap *heap, uint32_t word);
 void dvsm_pages_settle(const struct dvsm_heap *heap, uint32_t chunk);
 bool dvsm_pages_take(struct dvsm_hold *hold, uint32_t nr, uint32_t node, uint32_t *page);
 void dvsm_pages_put(struct dvsm_hold *hold);
+
+/* heap_misuse.c */
+enum dvsm_misuse {
+	DVSM_MISUSE_DOUBLE_FREE,
+	DVSM_MISUSE_INVALID_POINTER,
+};
+
+void dvsm_misuse(const struct dvsm_heap *heap, enum dvsm_misuse what, const void *address);
 
 /* heap_backing.c */
 bool dvsm_backing_grow(const struct dvsm_heap *heap, uint32_t first, uint32_t end);

@@ -23,11 +23,19 @@ long dvsm_rseq_nowhere(void)
 	return (long)((uintptr_t)&dvsm_rseq_none - thread);
 }
 
+/* In a program with ThreadSanitizer blocks change hands by words alone, which it can be told of (heap_lane.h). */
+extern void __tsan_init(void) __attribute__((weak));
+
 /* A size of 0 means that the registration was refused or switched off; the area is not to be looked at then. */
-void dvsm_rseq_init(void)
+long dvsm_rseq_init(void)
 {
-	if (&__rseq_offset && &__rseq_size && __rseq_size)
-		dvsm_rseq_offset = __rseq_offset;
+	long offset;
+
+	if (!__tsan_init && &__rseq_offset && &__rseq_size && __rseq_size)
+		offset = __rseq_offset;
 	else
-		dvsm_rseq_offset = dvsm_rseq_nowhere();
+		offset = dvsm_rseq_nowhere();
+	/* The same, whichever thread says it. */
+	__atomic_store_n(&dvsm_rseq_offset, offset, __ATOMIC_RELAXED);
+	return offset;
 }

@@ -26,7 +26,7 @@ struct dvsm_rseq {
 
 /* Offset of the thread's area from the thread pointer; a heap's fast.area is that, or nowhere. */
 extern long dvsm_rseq_offset __attribute__((visibility("hidden")));
-void dvsm_rseq_init(void);
+long dvsm_rseq_init(void);
 long dvsm_rseq_nowhere(void);
 
 #if defined(__x86_64__)
@@ -45,7 +45,7 @@ dvsm_cpu_move(_Atomic uint64_t *head, uint32_t cpu, long area, uint64_t old, uin
 {
 	uint64_t scratch, index;
 
-	asm volatile goto(DVSM_RSEQ_BEGIN("%l[aborted]")
+	asm volatile goto(DVSM_RSEQ_BEGIN("jmp %l[aborted]")
 		 "cmpl %[cpu], %%fs:4(%[area])\n\t"
 		 "jne %l[changed]\n\t"
 		 "cmpq %[old], (%[head])\n\t"
@@ -70,6 +70,31 @@ dvsm_cpu_move(_Atomic uint64_t *head, uint32_t cpu, long area, uint64_t old, uin
 	return DVSM_CPU_DONE;
 changed:
 	return DVSM_CPU_EMPTY;
+aborted:
+	return DVSM_CPU_ABORTED;
+}
+
+/* Whether a block is on the running CPU's stack: DONE if it is, EMPTY if not. */
+static inline enum dvsm_cpu_answer dvsm_cpu_find(const char *stacks, long area, const void *block)
+{
+	uint64_t scratch, count;
+
+	asm volatile goto(DVSM_RSEQ_BEGIN("jmp %l[aborted]")
+		 DVSM_RSEQ_STACK
+		 "movl (%[scratch]), %k[count]\n"
+		 "5:\n\t"
+		 "subl $1, %k[count]\n\t"
+		 "jc 2f\n\t"
+		 "cmpq %[block], 16(%[scratch], %[count], 8)\n\t"
+		 "jne 5b\n\t"
+		 "jmp %l[found]\n"
+		 DVSM_RSEQ_END
+		 : [scratch] "=&r" (scratch), [count] "=&r" (count)
+		 : [area] "r" (area), [stacks] "r" (stacks), [block] "r" (block)
+		 : "memory", "cc" : aborted, found);
+	return DVSM_CPU_EMPTY;
+found:
+	return DVSM_CPU_DONE;
 aborted:
 	return DVSM_CPU_ABORTED;
 }

@@ -19,6 +19,9 @@ struct dvsm_heap dvsm_default_heap;
 uint32_t dvsm_default_flags;
 const struct dvsm_heap_fast *const dvsm_heap_fast_1 = &dvsm_default_heap.fast;
 
+#define DVSM_HEAP_IDLE_MS	20U
+#define DVSM_HEAP_LOOKS		8192U
+
 static uint64_t dvsm_layout_add(uint64_t *end, uint64_t size, uint64_t align)
 {
 	uint64_t offset = dvsm_align_up(*end, align);
@@ -105,12 +108,10 @@ int dvsm_heap_view(struct dvsm_heap *heap, struct dvsm_heap_header *header,
 		heap->file_ino = file.st_ino;
 	}
 	heap->base = base;
-	dvsm_rseq_init();
-	heap->fast.area = dvsm_rseq_offset;
+	heap->fast.area = dvsm_rseq_init();
 	heap->fast.base = base;
-	/* Last: until then free() of another thread, of NULL or of nothing of ours, looks at no table. */
-	atomic_signal_fence(memory_order_seq_cst);
-	heap->fast.size = header->size;
+	/* At first no free takes the fast path: dvsm_free_slow() looks, and says when that is enough. */
+	atomic_init(&heap->looks, header->nr_looks);
 	return 0;
 }
 
@@ -164,9 +165,14 @@ uint32_t dvsm_heap_nr_cpus(bool *known)
 	return bytes > 0 ? (uint32_t)bytes * 8 : DVSM_HEAP_CPUS_MAX;
 }
 
+/*
+ * Nodes that have memory, holes included. Many machines say that others are possible, which never come; what does come
+ * has its blocks from where the CPU finds them.
+ */
 static uint32_t dvsm_heap_nr_nodes(uint32_t flags)
 {
-	uint32_t nr_nodes = dvsm_system_nr_nodes();
+	uint64_t nodes[DVSM_NODES_WORDS];
+	uint32_t nr_nodes = (uint32_t)dvsm_system_nodes("has_memory", nodes);
 
 	if (flags & DVSM_HEAP_F_FAKE_NODES)
 		return 2;
@@ -197,6 +203,8 @@ static int dvsm_heap_plan(struct dvsm_heap_header *header, uint64_t size, bool i
 	if ((options->flags & DVSM_HEAP_F_PRIVATE) && !is_copied && !options->address)
 		header->grow = DVSM_BACKING_GROW;
 	header->retain = options->retain_none ? 0 : options->retain ? options->retain : 32UL << 20;
+	header->idle_ms = options->idle_ms ? options->idle_ms : DVSM_HEAP_IDLE_MS;
+	header->nr_looks = options->nr_looks ? options->nr_looks : DVSM_HEAP_LOOKS;
 	dvsm_layout(header);
 	/* Tables for all those CPUs, and nothing left for blocks? */
 	if (header->first_chunk + 2 > header->end_chunk)
@@ -237,8 +245,7 @@ int dvsm_heap_options_check(const struct dvsm_heap_options *options)
 		return -EOPNOTSUPP;
 	if ((uintptr_t)options->address % DVSM_HEAP_CHUNK_SIZE || options->reserved)
 		return -EINVAL;
-	if (options->reserve && (options->reserve < DVSM_HEAP_SIZE_MIN ||
-				 options->reserve > DVSM_HEAP_SIZE_MAX))
+	if (options->reserve > DVSM_HEAP_SIZE_MAX)
 		return -EINVAL;
 	return 0;
 }
@@ -389,6 +396,23 @@ uint64_t dvsm_heap_reserve(bool grows)
 	return reserve < DVSM_HEAP_SIZE_MIN ? DVSM_HEAP_SIZE_MIN : reserve;
 }
 
+/*
+ * What a heap has to be for so many bytes of blocks. On a machine with many CPUs the tables would take most of a small
+ * one: then they come on top.
+ */
+uint64_t dvsm_heap_size_for(uint64_t reserve, const struct dvsm_heap_options *options)
+{
+	uint64_t size = dvsm_align_down(reserve, DVSM_HEAP_CHUNK_SIZE), tables;
+	struct dvsm_heap_header plan;
+
+	if (size < DVSM_HEAP_SIZE_MIN)
+		size = DVSM_HEAP_SIZE_MIN;
+	if (dvsm_heap_plan(&plan, size, false, options) == -EOPNOTSUPP)
+		return size;
+	tables = (uint64_t)plan.first_chunk << DVSM_HEAP_CHUNK_SHIFT;
+	return tables > size / 4 ? size + tables : size;
+}
+
 static int dvsm_heap_try_sizes(struct dvsm_heap *heap, struct dvsm_region *region,
 			       const struct dvsm_heap_options *options)
 {
@@ -396,10 +420,11 @@ static int dvsm_heap_try_sizes(struct dvsm_heap *heap, struct dvsm_region *regio
 	uint64_t size = options->reserve;
 	int error;
 
+	if (size)
+		size = dvsm_heap_size_for(size, options);
 	if (region)
 		size = dvsm_align_down(dvsm_region_length(region), DVSM_HEAP_CHUNK_SIZE);
 	if (size) {
-		size = dvsm_align_down(size, DVSM_HEAP_CHUNK_SIZE);
 		error = dvsm_heap_try(heap, region, size, options);
 	} else {
 		/* There are more limits than that one. */
@@ -499,7 +524,8 @@ struct dvsm_heap *dvsm_heap_default(void)
 			cancel = dvsm_cancel_off();
 			error = dvsm_heap_init(&dvsm_default_heap, NULL, &options);
 			if (!error)
-				dvsm_default_heap.fast.limit = DVSM_SMALL_MAX + 1;
+				__atomic_store_n(&dvsm_default_heap.fast.limit, DVSM_SMALL_MAX + 1,
+						 __ATOMIC_RELEASE);
 			atomic_store(&dvsm_default_state, !error);
 			dvsm_cancel_on(cancel);
 			if (error)

@@ -8,7 +8,7 @@
 /* One comparison for sizes that are not small, and for a heap that is not made yet. */
 DVSM_HOT void *dvsm_malloc(size_t size)
 {
-	if (dvsm_unlikely(size >= dvsm_default_heap.fast.limit))
+	if (dvsm_unlikely(size >= __atomic_load_n(&dvsm_default_heap.fast.limit, __ATOMIC_ACQUIRE)))
 		return dvsm_malloc_large(size, &dvsm_default_heap);
 	return dvsm_malloc_small(&dvsm_default_heap, size);
 }
@@ -16,6 +16,19 @@ DVSM_HOT void *dvsm_malloc(size_t size)
 DVSM_HOT void dvsm_free(void *address)
 {
 	dvsm_free_fast(&dvsm_default_heap, address);
+}
+
+void dvsm_free_sized(void *address, size_t size)
+{
+	(void)size;
+	dvsm_free(address);
+}
+
+void dvsm_free_aligned_sized(void *address, size_t alignment, size_t size)
+{
+	(void)alignment;
+	(void)size;
+	dvsm_free(address);
 }
 
 void *dvsm_calloc(size_t nr, size_t size)

@@ -16,7 +16,7 @@
 /* heap_malloc.c */
 void *dvsm_malloc_slow(size_t size, const struct dvsm_heap *heap);
 void *dvsm_malloc_large(size_t size, const struct dvsm_heap *heap);
-void dvsm_free_slow(const void *address, const struct dvsm_heap *heap);
+void dvsm_free_slow(const void *address, struct dvsm_heap *heap);
 
 static inline __attribute__((always_inline)) void *
 dvsm_malloc_stack(const struct dvsm_heap *heap, size_t size, const char *stacks)
@@ -36,11 +36,12 @@ dvsm_malloc_small(const struct dvsm_heap *heap, size_t size)
 }
 
 static inline __attribute__((always_inline)) void
-dvsm_free_fast(const struct dvsm_heap *heap, const void *address)
+dvsm_free_fast(struct dvsm_heap *heap, const void *address)
 {
+	uint64_t size = __atomic_load_n(&heap->fast.size, __ATOMIC_ACQUIRE);
 	uint64_t offset = (uintptr_t)address - heap->fast.base;
 
-	if (dvsm_likely(offset < heap->fast.size) &&
+	if (dvsm_likely(offset < size) &&
 	    dvsm_likely(dvsm_cpu_push(heap->fast.stack[heap->fast.classes[offset >> DVSM_HEAP_PAGE_SHIFT]],
 				      heap->fast.area, address) == DVSM_CPU_DONE))
 		return;

@@ -25,6 +25,24 @@ static void dvsm_huge_name(const struct dvsm_heap *heap, uint32_t chunk, uint32_
 			 __ATOMIC_RELEASE);
 }
 
+static uint64_t dvsm_huge_try(const struct dvsm_heap *heap, uint32_t nr, uint32_t align,
+			      uint32_t node, uint64_t owner, bool *clean)
+{
+	struct dvsm_hold hold;
+	uint64_t offset = 0;
+
+	if (!dvsm_lane_acquire(heap, &hold))
+		return 0;
+	if (dvsm_chunks_take(&hold, nr, align, node, clean)) {
+		offset = (uint64_t)hold.log->chunk << DVSM_HEAP_CHUNK_SHIFT;
+		atomic_store(&heap->chunks[hold.log->chunk].owner, owner);
+		dvsm_huge_name(heap, hold.log->chunk, nr);
+		dvsm_lane_idle(&hold);
+	}
+	dvsm_lane_release(&hold);
+	return offset;
+}
+
 /**
  * dvsm_huge_take - a block of whole chunks.
  * @alignment: a power of two
@@ -32,33 +50,28 @@ static void dvsm_huge_name(const struct dvsm_heap *heap, uint32_t chunk, uint32_
  * @owner: 0: nobody
  * @clean: receives whether it reads as zeroes
  *
- * Return: its offset; 0 when there is no such room.
+ * Keeps errno. Return: its offset; 0 when there is no such room.
  */
 uint64_t dvsm_huge_take(const struct dvsm_heap *heap, size_t size, size_t alignment, int node,
 			uint64_t owner, bool *clean)
 {
-	struct dvsm_hold hold;
-	uint64_t offset = 0;
+	int error = errno;
+	uint64_t offset;
 	uint32_t nr, align;
 
 	if (size > heap->size || alignment > heap->size)
 		return 0;
-	nr = (uint32_t)((size + DVSM_HEAP_CHUNK_SIZE - 1) >> DVSM_HEAP_CHUNK_SHIFT);
+	nr = size ? (uint32_t)((size + DVSM_HEAP_CHUNK_SIZE - 1) >> DVSM_HEAP_CHUNK_SHIFT) : 1;
 	align = alignment <= DVSM_HEAP_CHUNK_SIZE ? 1 : (uint32_t)(alignment >> DVSM_HEAP_CHUNK_SHIFT);
-	/* Offsets are aligned, addresses asked for: the base is a multiple of 2 MiB only. */
-	if (align > 1 && heap->base & (alignment - 1))
-		return 0;
 	if (node < 0)
 		node = (int)dvsm_cpu_node(heap, dvsm_cpu_id(heap->fast.area));
-	if (!dvsm_lane_acquire(heap, &hold))
-		return 0;
-	if (dvsm_chunks_take(&hold, nr ? nr : 1, align, (uint32_t)node, clean)) {
-		offset = (uint64_t)hold.log->chunk << DVSM_HEAP_CHUNK_SHIFT;
-		atomic_store(&heap->chunks[hold.log->chunk].owner, owner);
-		dvsm_huge_name(heap, hold.log->chunk, nr ? nr : 1);
-		dvsm_lane_idle(&hold);
+	offset = dvsm_huge_try(heap, nr, align, (uint32_t)node, owner, clean);
+	if (!offset) {
+		/* What the dead have in their hands may be what is missing. */
+		dvsm_lanes_recover(heap, false);
+		offset = dvsm_huge_try(heap, nr, align, (uint32_t)node, owner, clean);
 	}
-	dvsm_lane_release(&hold);
+	errno = error;
 	return offset;
 }
 
@@ -68,13 +81,17 @@ static bool dvsm_huge_is(const struct dvsm_heap *heap, uint64_t offset)
 	       heap->chunks[offset >> DVSM_HEAP_CHUNK_SHIFT].kind == DVSM_CHUNK_HUGE;
 }
 
-/* The block that begins there; the lane is idle before and after. */
-void dvsm_huge_put_held(struct dvsm_hold *hold, uint32_t chunk)
+/* The block that begins there; the lane is idle before and after. False: there is none, any more. */
+bool dvsm_huge_put_held(struct dvsm_hold *hold, uint32_t chunk)
 {
 	hold->log->chunk = chunk;
 	hold->log->nr = hold->heap->chunks[chunk].nr_chunks;
+	if (!hold->log->nr)
+		return false;
 	dvsm_lane_begin(hold, DVSM_OP_FREE, 0);
 	dvsm_chunks_free(hold);
+	dvsm_chunks_shed(hold);
+	return true;
 }
 
 void dvsm_huge_put(const struct dvsm_heap *heap, uint64_t offset)
@@ -86,7 +103,8 @@ void dvsm_huge_put(const struct dvsm_heap *heap, uint64_t offset)
 		return;
 	}
 	dvsm_lane_wait(heap, &hold);
-	dvsm_huge_put_held(&hold, (uint32_t)(offset >> DVSM_HEAP_CHUNK_SHIFT));
+	if (!dvsm_huge_put_held(&hold, (uint32_t)(offset >> DVSM_HEAP_CHUNK_SHIFT)))
+		dvsm_misuse(heap, DVSM_MISUSE_DOUBLE_FREE, dvsm_heap_at(heap, offset));
 	dvsm_lane_release(&hold);
 }
 

@@ -9,7 +9,7 @@
 uint64_t dvsm_huge_take(const struct dvsm_heap *heap, size_t size, size_t alignment, int node,
 			uint64_t owner, bool *clean);
 void dvsm_huge_put(const struct dvsm_heap *heap, uint64_t offset);
-void dvsm_huge_put_held(struct dvsm_hold *hold, uint32_t chunk);
+bool dvsm_huge_put_held(struct dvsm_hold *hold, uint32_t chunk);
 size_t dvsm_huge_size(const struct dvsm_heap *heap, uint64_t offset);
 bool dvsm_huge_resize(const struct dvsm_heap *heap, uint64_t offset, size_t size);
 

@@ -11,11 +11,12 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "heap_cpu.h"
 #include "heap_lane.h"
+
+#define DVSM_LANE_SLEEP	1000000		/* ns, for others to run */
 
 /*
  * Called before the tag (number, seq & mask) is overwritten. Only a step that is still the lane's current one
@@ -29,7 +30,8 @@ void dvsm_lane_help(const struct dvsm_hold *hold, uint32_t number, uint64_t seq,
 
 	hold->log->seen[number % DVSM_LOG_SEEN] = (uint64_t)number << DVSM_SEQ_BITS |
 						  dvsm_state_seq(state);
-	if (dvsm_state_op(state) == DVSM_OP_IDLE || ((dvsm_state_seq(state) ^ seq) & mask))
+	if (dvsm_state_op(state) == DVSM_OP_IDLE || ((dvsm_state_seq(state) ^ seq) & mask) ||
+	    DVSM_HEAP_BROKEN == DVSM_BROKEN_HELP)
 		return;
 	seq = dvsm_state_seq(state);
 	help = atomic_load(&lane->help);
@@ -229,16 +231,6 @@ bool dvsm_lane_acquire(const struct dvsm_heap *heap, struct dvsm_hold *hold)
 	return dvsm_lane_rounds(heap, hold, 10000);
 }
 
-/* A millisecond. */
-static void dvsm_let_others_run(void)
-{
-	const struct timespec millisecond = { .tv_nsec = 1000000 };
-	int cancel = dvsm_cancel_off();
-
-	nanosleep(&millisecond, NULL);
-	dvsm_cancel_on(cancel);
-}
-
 /**
  * dvsm_lane_wait - as above, however long it takes.
  *
@@ -249,7 +241,7 @@ void dvsm_lane_wait(const struct dvsm_heap *heap, struct dvsm_hold *hold)
 	if (dvsm_lane_acquire(heap, hold))
 		return;
 	do
-		dvsm_let_others_run();
+		dvsm_sleep(DVSM_LANE_SLEEP);
 	while (!dvsm_lane_rounds(heap, hold, 1));
 }
 
@@ -336,7 +328,7 @@ static bool dvsm_lane_pause(unsigned int round)
 	if (round < 100)
 		sched_yield();
 	else
-		dvsm_let_others_run();
+		dvsm_sleep(DVSM_LANE_SLEEP);
 	return round < 100 + dvsm_heap_patience;
 }
 

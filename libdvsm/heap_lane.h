@@ -62,19 +62,21 @@ static inline uint32_t dvsm_lane_stack_tag(const struct dvsm_hold *hold)
 }
 
 /*
- * Builds that are broken on purpose, to see that the crash tests notice: an operation whose beginning
- * is not logged.
+ * In a build that is broken on purpose, to see that the crash tests notice, an expression: the operation whose beginning is
+ * not logged, or one of these.
  */
-#ifndef DVSM_HEAP_BREAK_OP
-#define DVSM_HEAP_BREAK_OP	-1
+#ifndef DVSM_HEAP_BROKEN
+#define DVSM_HEAP_BROKEN	-1
 #endif
+#define DVSM_BROKEN_HELP	32	/* that a step was done is not noted by who overwrites its tag */
+#define DVSM_BROKEN_SETTLE	33	/* the log does not say whose hints may be missing */
 
 /* All that was written to the log before is there before the state; so is all that was exchanged. */
 static inline void dvsm_lane_begin(const struct dvsm_hold *hold, uint32_t op, uint32_t cursor)
 {
 	uint64_t seq = (dvsm_state_seq(dvsm_lane_state(hold)) + 1) & DVSM_SEQ_MASK;
 
-	if ((int)op == DVSM_HEAP_BREAK_OP)
+	if ((int)op == DVSM_HEAP_BROKEN)
 		op = DVSM_OP_IDLE;
 	atomic_store_explicit(&hold->lane->state, dvsm_state_make(op, cursor, seq),
 			      memory_order_release);
@@ -149,16 +151,29 @@ static inline struct dvsm_word dvsm_word_read(const struct dvsm_word *word)
 	return value;
 }
 
+/* ThreadSanitizer sees no assembly, so it is told that the exchange below is a barrier both ways. */
+#ifdef __SANITIZE_THREAD__
+void __tsan_acquire(void *address);
+void __tsan_release(void *address);
+#define dvsm_tsan_acquire	__tsan_acquire
+#define dvsm_tsan_release	__tsan_release
+#else
+#define dvsm_tsan_acquire(address)	((void)0)
+#define dvsm_tsan_release(address)	((void)0)
+#endif
+
 /* On failure @old receives what is there. */
 static inline bool dvsm_word_exchange(struct dvsm_word *word, struct dvsm_word *old,
 				      uint64_t bits, uint64_t tag)
 {
 	bool done;
 
+	dvsm_tsan_release(word);
 	asm volatile("lock cmpxchg16b %[word]"
 		     : [word] "+m" (*word), "+a" (old->bits), "+d" (old->tag), "=@ccz" (done)
 		     : "b" (bits), "c" (tag)
 		     : "memory");
+	dvsm_tsan_acquire(word);
 	return done;
 }
 

@@ -5,6 +5,7 @@
  * Three ways by size: classes with stacks; classes without, whose blocks come straight out of slabs; and whole
  * chunks. Alignment beyond 16 is had from a class whose size is a multiple of it, as slabs begin at pages.
  */
+#include <emmintrin.h>
 #include <string.h>
 
 #include "heap_fast.h"
@@ -53,11 +54,6 @@ __attribute__((noinline)) void *dvsm_malloc_slow(size_t size, const struct dvsm_
 	if (block)
 		return block;
 	offset = dvsm_refill(heap, class, -1, true, 0);
-	if (!offset) {
-		/* What the dead have in their hands may be what is missing. */
-		dvsm_lanes_recover(heap, false);
-		offset = dvsm_refill(heap, class, -1, true, 0);
-	}
 	return offset ? dvsm_heap_at(heap, offset) : dvsm_malloc_none();
 }
 
@@ -108,8 +104,64 @@ static uint32_t dvsm_free_stack(const struct dvsm_heap *heap, uint64_t offset, u
 	return class;
 }
 
+#define DVSM_LOOK_MOST	256U
+
+/*
+ * Whether a block seems to be among the topmost of the running CPU's stack. Others may change that meanwhile, and only
+ * half of each address is compared, four at a time: dvsm_cpu_find() knows for certain.
+ */
+static bool dvsm_stack_may_have(const struct dvsm_heap *heap, uint32_t index, const void *address)
+{
+	__m128i wanted = _mm_set1_epi32((int)(uintptr_t)address);
+	uint32_t cpu = dvsm_cpu_id(heap->fast.area), count, i;
+	const uint64_t *top;
+	__m128 pair[2];
+
+	if (cpu >= heap->nr_cpus)
+		return false;
+	count = (uint32_t)atomic_load_explicit(&dvsm_cpu_stack(heap, cpu, index)->head, memory_order_relaxed);
+	top = dvsm_cpu_stack(heap, cpu, index)->blocks + count;
+	for (i = 4; i <= count && i <= DVSM_LOOK_MOST; i += 4) {
+		pair[0] = _mm_loadu_ps((const float *)(top - i));
+		pair[1] = _mm_loadu_ps((const float *)(top - i + 2));
+		if (_mm_movemask_epi8(_mm_cmpeq_epi32(wanted, _mm_castps_si128(
+				      _mm_shuffle_ps(pair[0], pair[1], _MM_SHUFFLE(2, 0, 2, 0))))))
+			return true;
+	}
+	/* What is left of a short stack. */
+	for (i -= 3; i <= count && i <= DVSM_LOOK_MOST; i++)
+		if (__atomic_load_n(top - i, __ATOMIC_RELAXED) == (uintptr_t)address)
+			return true;
+	return false;
+}
+
+/*
+ * One of a process's first frees: is it a block, and is it free already? It is if its bit is set, or if it is ready on
+ * the running CPU; what others have ready is not looked at.
+ */
+static void dvsm_free_look(struct dvsm_heap *heap, const void *address, uint32_t stack)
+{
+	struct dvsm_place place;
+	uint32_t left = atomic_load_explicit(&heap->looks, memory_order_relaxed);
+
+	if (!left)
+		return;
+	if (!dvsm_slab_place(heap, dvsm_heap_offset_of(heap, address), &place))
+		dvsm_misuse(heap, DVSM_MISUSE_INVALID_POINTER, address);
+	else if (dvsm_word_read(dvsm_slab_word(heap, place.page, place.block / 64)).bits >> place.block % 64 & 1 ||
+		 (dvsm_stack_may_have(heap, stack, address) &&
+		  dvsm_cpu_find(heap->fast.stack[stack], heap->fast.area, address) == DVSM_CPU_DONE))
+		dvsm_misuse(heap, DVSM_MISUSE_DOUBLE_FREE, address);
+	if (left == UINT32_MAX)
+		return;
+	/* Two at once count as one. */
+	atomic_store_explicit(&heap->looks, left - 1, memory_order_relaxed);
+	if (left == 1)
+		__atomic_store_n(&heap->fast.size, heap->size, __ATOMIC_RELEASE);
+}
+
 /* NULL, foreign and wild pointers come here, too. Keeps errno. */
-__attribute__((noinline)) void dvsm_free_slow(const void *address, const struct dvsm_heap *heap)
+__attribute__((noinline)) void dvsm_free_slow(const void *address, struct dvsm_heap *heap)
 {
 	uint64_t offset = dvsm_heap_offset_of(heap, address);
 	int error = errno;
@@ -127,6 +179,7 @@ __attribute__((noinline)) void dvsm_free_slow(const void *address, const struct 
 		dvsm_flush(heap, class, offset);
 	} else {
 		stack = dvsm_free_stack(heap, offset, class);
+		dvsm_free_look(heap, address, stack);
 		for (try = 0; try < DVSM_POP_TRIES; try++) {
 			switch (dvsm_cpu_push(heap->fast.stack[stack], heap->fast.area, address)) {
 			case DVSM_CPU_DONE:
@@ -246,6 +299,24 @@ static size_t dvsm_size_of(const struct dvsm_heap *heap, const void *address)
 size_t dvsm_heap_usable_size(const struct dvsm_heap *heap, const void *address)
 {
 	return address ? dvsm_size_of(heap, address) : 0;
+}
+
+size_t dvsm_heap_malloc_usable_size(const struct dvsm_heap *heap, const void *address)
+{
+	return dvsm_heap_usable_size(heap, address);
+}
+
+void dvsm_heap_free_sized(struct dvsm_heap *heap, void *address, size_t size)
+{
+	(void)size;
+	dvsm_heap_free(heap, address);
+}
+
+void dvsm_heap_free_aligned_sized(struct dvsm_heap *heap, void *address, size_t alignment, size_t size)
+{
+	(void)alignment;
+	(void)size;
+	dvsm_heap_free(heap, address);
 }
 
 /* As it is, if the new size fits and does not waste more than half. */

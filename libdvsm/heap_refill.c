@@ -9,11 +9,13 @@
 #include <emmintrin.h>
 #include <sched.h>
 #include <string.h>
+#include <time.h>
 
 #include "heap_cpu.h"
 #include "heap_slab.h"
 
 #define DVSM_MOVE_TRIES	8
+#define DVSM_AGE_BATCHES	16	/* that are put at a time: what a call may take longer for it is bounded */
 
 /* The node of a CPU, learned when a thread first runs there. */
 uint32_t dvsm_cpu_node(const struct dvsm_heap *heap, uint32_t cpu)
@@ -39,6 +41,11 @@ uint32_t dvsm_cpu_node(const struct dvsm_heap *heap, uint32_t cpu)
 	return node;
 }
 
+static bool dvsm_stack_is_used(const struct dvsm_heap *heap, uint32_t cpu, uint32_t index)
+{
+	return atomic_load(&dvsm_heap_cpu(heap, cpu)->used[index / 64]) >> index % 64 & 1;
+}
+
 static uint64_t dvsm_head_make(uint64_t count, uint64_t tag)
 {
 	return count | tag << 32;
@@ -50,16 +57,17 @@ static uint32_t dvsm_head_count(uint64_t head)
 }
 
 /* What a stack may hold, which its first user says. */
-static uint32_t dvsm_stack_capacity(const struct dvsm_heap *heap, const struct dvsm_cpu *cpu,
+static uint32_t dvsm_stack_capacity(const struct dvsm_heap *heap, struct dvsm_cpu *cpu,
 				    struct dvsm_stack *stack, uint32_t index)
 {
 	uint32_t capacity = atomic_load_explicit(&stack->capacity, memory_order_relaxed);
 
 	if (heap->flags & DVSM_HEAP_F_HARDENED)
 		return 0;
-	if (capacity || atomic_load_explicit(&cpu->closed, memory_order_relaxed))
+	if (capacity)
 		return capacity;
 	capacity = index == DVSM_STACK_REMOTE ? DVSM_BATCH : dvsm_heap_class(heap, index)->capacity;
+	atomic_fetch_or(&cpu->used[index / 64], 1ULL << index % 64);
 	atomic_store_explicit(&stack->capacity, capacity, memory_order_relaxed);
 	return capacity;
 }
@@ -216,70 +224,6 @@ static bool dvsm_take_some(struct dvsm_hold *hold, uint32_t class, uint32_t cpu,
 		if (dvsm_take_on(hold, class, ~0U, (node + i) % heap->nr_nodes, 1, page))
 			return true;
 	return false;
-}
-
-/**
- * dvsm_refill - a block from the slabs, and a batch for the stack.
- * @class: size class
- * @node: -1 for the running CPU's
- * @stacks: whether the CPU's stack may be filled
- * @owner: 0; or whose the block shall be, and the class is with DVSM_CLASS_OWNED
- *
- * Return: the block's offset; 0 when there is none.
- */
-uint64_t dvsm_refill(const struct dvsm_heap *heap, uint32_t class, int node, bool stacks,
-		     uint64_t owner)
-{
-	uint32_t cpu = dvsm_cpu_id(heap->fast.area), page, nr, more = 0, got = 0;
-	struct dvsm_hold hold;
-	_Atomic uint8_t *next = NULL;
-	uint64_t block, first;
-
-	if (node < 0)
-		node = (int)dvsm_cpu_node(heap, cpu);
-	if (!stacks || class > DVSM_CLASS_CACHED)
-		cpu = ~0U;
-	if (heap->flags & DVSM_HEAP_F_HARDENED)
-		cpu = ~0U;
-	if (cpu < heap->nr_cpus && !atomic_load_explicit(&dvsm_heap_cpu(heap, cpu)->closed,
-							 memory_order_relaxed))
-		more = dvsm_heap_class(heap, class)->capacity / 2U;
-	if (more) {
-		next = &dvsm_heap_cpu(heap, cpu)->next[class];
-		page = atomic_load(&dvsm_heap_cpu(heap, cpu)->cur[class]);
-		if (page)
-			dvsm_word_prefetch(dvsm_slab_word(heap, page - 1, *next));
-	}
-	if (more > DVSM_BATCH)
-		more = DVSM_BATCH;
-	if (!dvsm_lane_acquire(heap, &hold))
-		return 0;
-	hold.owner = owner;
-	nr = more + 1 < 64 ? more + 1 : 64;
-	if (!dvsm_take_some(&hold, class, cpu, (uint32_t)node, nr, &page)) {
-		dvsm_lane_release(&hold);
-		return 0;
-	}
-	first = hold.log->mask & -hold.log->mask;
-	block = dvsm_slab_base(heap, hold.log->word, &page) +
-		(uint64_t)__builtin_ctzll(first) * dvsm_heap_class(heap, class)->size;
-	/* From here the first block is the caller's. */
-	hold.log->mask &= ~first;
-	atomic_signal_fence(memory_order_seq_cst);
-	if (hold.log->mask) {
-		do {
-			got += (uint32_t)__builtin_popcountll(hold.log->mask);
-			if (!dvsm_push_batch(&hold, class)) {
-				dvsm_slab_put(&hold);
-				break;
-			}
-			nr = more > got ? more - got < 64 ? more - got : 64 : 0;
-		} while (nr && dvsm_slab_take(&hold, page, class, nr, next));
-	} else {
-		dvsm_lane_idle(&hold);
-	}
-	dvsm_lane_release(&hold);
-	return block;
 }
 
 /* Groups that are being made, and where their words are in the log: by hash, 0 is none. */
@@ -534,6 +478,190 @@ static bool dvsm_flush_stack(struct dvsm_hold *hold, uint32_t index, uint64_t bl
 	return false;
 }
 
+/* No current slab of that class any more; if it is empty it can go. Return: whether there was one. */
+static bool dvsm_cpu_leave_class(struct dvsm_hold *hold, uint32_t cpu, uint32_t class)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	_Atomic uint32_t *cur = &dvsm_heap_cpu(heap, cpu)->cur[class];
+	uint32_t old = atomic_load(cur);
+
+	if (!old)
+		return false;
+	hold->log->settle[1] = (old - 1) / DVSM_CHUNK_PAGES + 1;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (atomic_compare_exchange_strong(cur, &old, 0)) {
+		atomic_store(&heap->slabs[old - 1].cur, 0);
+		dvsm_slab_settle(heap, old - 1);
+		dvsm_slab_emptied(hold, old - 1, class, 0);
+	}
+	hold->log->settle[1] = 0;
+	return true;
+}
+
+static void dvsm_cpu_leave(struct dvsm_hold *hold, uint32_t cpu)
+{
+	uint32_t class;
+
+	for (class = 1; class <= DVSM_CLASS_CACHED; class++)
+		dvsm_cpu_leave_class(hold, cpu, class);
+}
+
+/* Empties a stack of the running CPU, by so many batches at most. Return: blocks that went to slabs. */
+static size_t dvsm_stack_drain(struct dvsm_hold *hold, uint32_t index, uint32_t nr_batches)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	uint32_t cpu, count, try = 0;
+	uint64_t head;
+	size_t nr = 0;
+
+	while (nr_batches && try < DVSM_MOVE_TRIES) {
+		cpu = dvsm_cpu_id(heap->fast.area);
+		if (cpu >= heap->nr_cpus)
+			break;
+		head = atomic_load(&dvsm_cpu_stack(heap, cpu, index)->head);
+		count = dvsm_head_count(head);
+		if (!count)
+			break;
+		if (count > DVSM_BATCH)
+			count = DVSM_BATCH;
+		if (!dvsm_pop_batch(hold, cpu, index, head, count)) {
+			try++;
+			continue;
+		}
+		dvsm_blocks_put(hold);
+		nr += count;
+		nr_batches--;
+	}
+	return nr;
+}
+
+/* A stack that is as it was at the last look has been neither refilled nor flushed since. Return: batches it took. */
+static uint32_t dvsm_stack_age(struct dvsm_hold *hold, uint32_t cpu, uint32_t index, uint32_t nr_batches)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	_Atomic uint64_t *seen = &dvsm_heap_cpu(heap, cpu)->seen[index];
+	_Atomic uint64_t *head = &dvsm_cpu_stack(heap, cpu, index)->head;
+	size_t nr = 0;
+
+	if (atomic_load(head) == atomic_load(seen)) {
+		if (dvsm_head_count(atomic_load(head)))
+			nr = dvsm_stack_drain(hold, index, nr_batches);
+		if (index <= DVSM_CLASS_CACHED && !dvsm_head_count(atomic_load(head)) &&
+		    (dvsm_cpu_leave_class(hold, cpu, index) || nr))
+			dvsm_slab_give_spare(hold, index);
+	}
+	atomic_store(seen, atomic_load(head));
+	return (uint32_t)((nr + DVSM_BATCH - 1) / DVSM_BATCH);
+}
+
+/*
+ * What this CPU has ready of sizes that nobody wants any more goes to the slabs, a part at a time: it may be all that
+ * keeps their chunks. The lane is idle before and after.
+ */
+static void dvsm_cpu_age(struct dvsm_hold *hold)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	uint32_t cpu = dvsm_cpu_id(heap->fast.area), index, left = DVSM_AGE_BATCHES;
+	_Atomic uint64_t *aged;
+	struct timespec time;
+	uint64_t now, last;
+
+	if (cpu >= heap->nr_cpus || heap->header->idle_ms == UINT32_MAX)
+		return;
+	aged = &dvsm_heap_cpu(heap, cpu)->aged;
+	last = atomic_load(aged);
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+	now = (uint64_t)time.tv_sec * 1000 + (uint64_t)time.tv_nsec / 1000000;
+	if (now >= last && now - last < heap->header->idle_ms)
+		return;
+	/* One thread looks. The first time, and where the clock began anew, there is nothing to compare with. */
+	if (!atomic_compare_exchange_strong(aged, &last, now) || !last || now < last)
+		return;
+	for (dvsm_each_stack(index))
+		if (left && dvsm_stack_is_used(heap, cpu, index))
+			left -= dvsm_stack_age(hold, cpu, index, left);
+}
+
+static uint64_t dvsm_refill_try(const struct dvsm_heap *heap, uint32_t class, int node, bool stacks,
+				uint64_t owner)
+{
+	uint32_t cpu = dvsm_cpu_id(heap->fast.area), page, nr, more = 0, got = 0;
+	struct dvsm_hold hold;
+	_Atomic uint8_t *next = NULL;
+	uint64_t block, first;
+
+	if (node < 0)
+		node = (int)dvsm_cpu_node(heap, cpu);
+	if (!stacks || class > DVSM_CLASS_CACHED)
+		cpu = ~0U;
+	if (heap->flags & DVSM_HEAP_F_HARDENED)
+		cpu = ~0U;
+	if (cpu < heap->nr_cpus)
+		more = dvsm_heap_class(heap, class)->capacity / 2U;
+	if (more) {
+		next = &dvsm_heap_cpu(heap, cpu)->next[class];
+		page = atomic_load(&dvsm_heap_cpu(heap, cpu)->cur[class]);
+		if (page)
+			dvsm_word_prefetch(dvsm_slab_word(heap, page - 1, *next));
+	}
+	if (more > DVSM_BATCH)
+		more = DVSM_BATCH;
+	if (!dvsm_lane_acquire(heap, &hold))
+		return 0;
+	hold.owner = owner;
+	nr = more + 1 < 64 ? more + 1 : 64;
+	if (!dvsm_take_some(&hold, class, cpu, (uint32_t)node, nr, &page)) {
+		dvsm_lane_release(&hold);
+		return 0;
+	}
+	first = hold.log->mask & -hold.log->mask;
+	block = dvsm_slab_base(heap, hold.log->word, &page) +
+		(uint64_t)__builtin_ctzll(first) * dvsm_heap_class(heap, class)->size;
+	/* From here the first block is the caller's. */
+	hold.log->mask &= ~first;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (hold.log->mask) {
+		do {
+			got += (uint32_t)__builtin_popcountll(hold.log->mask);
+			if (!dvsm_push_batch(&hold, class)) {
+				dvsm_slab_put(&hold);
+				break;
+			}
+			nr = more > got ? more - got < 64 ? more - got : 64 : 0;
+		} while (nr && dvsm_slab_take(&hold, page, class, nr, next));
+	} else {
+		dvsm_lane_idle(&hold);
+	}
+	dvsm_cpu_age(&hold);
+	dvsm_lane_release(&hold);
+	return block;
+}
+
+/**
+ * dvsm_refill - a block from the slabs, and a batch for the stack.
+ * @class: size class
+ * @node: -1 for the running CPU's
+ * @stacks: whether the CPU's stack may be filled
+ * @owner: 0; or whose the block shall be, and the class is with DVSM_CLASS_OWNED
+ *
+ * Keeps errno. Return: the block's offset; 0 when there is none.
+ */
+uint64_t dvsm_refill(const struct dvsm_heap *heap, uint32_t class, int node, bool stacks,
+		     uint64_t owner)
+{
+	int error = errno;
+	uint64_t block;
+
+	block = dvsm_refill_try(heap, class, node, stacks, owner);
+	if (!block) {
+		/* What the dead have in their hands may be what is missing. */
+		dvsm_lanes_recover(heap, false);
+		block = dvsm_refill_try(heap, class, node, stacks, owner);
+	}
+	errno = error;
+	return block;
+}
+
 /**
  * dvsm_flush - free a block that the running CPU's stack has no room for.
  * @stack: class or DVSM_STACK_REMOTE
@@ -559,56 +687,8 @@ void dvsm_flush(const struct dvsm_heap *heap, uint32_t index, uint64_t offset)
 		hold.log->nr = 1;
 		dvsm_blocks_put(&hold);
 	}
+	dvsm_cpu_age(&hold);
 	dvsm_lane_release(&hold);
-}
-
-/* Empties the stacks of the running CPU. Return: blocks that went to slabs. */
-static size_t dvsm_cpu_drain_here(struct dvsm_hold *hold)
-{
-	const struct dvsm_heap *heap = hold->heap;
-	uint32_t cpu, index, count, try;
-	uint64_t head;
-	size_t nr = 0;
-
-	for (dvsm_each_stack(index)) {
-		for (try = 0; try < DVSM_MOVE_TRIES; try++) {
-			cpu = dvsm_cpu_id(heap->fast.area);
-			if (cpu >= heap->nr_cpus)
-				return nr;
-			head = atomic_load(&dvsm_cpu_stack(heap, cpu, index)->head);
-			count = dvsm_head_count(head);
-			if (!count)
-				break;
-			if (count > DVSM_BATCH)
-				count = DVSM_BATCH;
-			if (dvsm_pop_batch(hold, cpu, index, head, count)) {
-				dvsm_blocks_put(hold);
-				nr += count;
-			}
-		}
-	}
-	return nr;
-}
-
-/* Nobody's current slab any more: those that are empty can go. */
-static void dvsm_cpu_leave(struct dvsm_hold *hold, uint32_t cpu)
-{
-	const struct dvsm_heap *heap = hold->heap;
-	uint32_t class, old;
-
-	for (class = 1; class <= DVSM_CLASS_CACHED; class++) {
-		old = atomic_load(&dvsm_heap_cpu(heap, cpu)->cur[class]);
-		if (!old)
-			continue;
-		hold->log->settle[1] = (old - 1) / DVSM_CHUNK_PAGES + 1;
-		atomic_signal_fence(memory_order_seq_cst);
-		if (atomic_compare_exchange_strong(&dvsm_heap_cpu(heap, cpu)->cur[class], &old, 0)) {
-			atomic_store(&heap->slabs[old - 1].cur, 0);
-			dvsm_slab_settle(heap, old - 1);
-			dvsm_slab_emptied(hold, old - 1, class, 0);
-		}
-		hold->log->settle[1] = 0;
-	}
 }
 
 /* What the stacks of a CPU have. */
@@ -617,7 +697,8 @@ static bool dvsm_cpu_has_blocks(const struct dvsm_heap *heap, uint32_t cpu)
 	uint32_t index;
 
 	for (dvsm_each_stack(index))
-		if (dvsm_head_count(atomic_load(&dvsm_cpu_stack(heap, cpu, index)->head)))
+		if (dvsm_stack_is_used(heap, cpu, index) &&
+		    dvsm_head_count(atomic_load(&dvsm_cpu_stack(heap, cpu, index)->head)))
 			return true;
 	return false;
 }
@@ -633,7 +714,7 @@ size_t dvsm_cpu_drain(const struct dvsm_heap *heap)
 	cpu_set_t before, one;
 	struct dvsm_hold hold;
 	bool moved = false;
-	uint32_t cpu;
+	uint32_t cpu, index;
 	size_t nr = 0;
 
 	if (!dvsm_lane_acquire(heap, &hold))
@@ -646,7 +727,8 @@ size_t dvsm_cpu_drain(const struct dvsm_heap *heap)
 			CPU_SET(cpu, &one);
 			if (!sched_setaffinity(0, sizeof(one), &one)) {
 				moved = true;
-				nr += dvsm_cpu_drain_here(&hold);
+				for (dvsm_each_stack(index))
+					nr += dvsm_stack_drain(&hold, index, UINT32_MAX);
 			}
 		}
 		dvsm_cpu_leave(&hold, cpu);

@@ -125,7 +125,7 @@ void dvsm_lane_resume(struct dvsm_hold *hold)
 	}
 	dvsm_lane_idle(hold);
 	for (i = 0; i < 2; i++) {
-		if (hold->log->settle[i])
+		if (hold->log->settle[i] && DVSM_HEAP_BROKEN != DVSM_BROKEN_SETTLE)
 			dvsm_slabs_settle(hold->heap, hold->log->settle[i] - 1);
 		hold->log->settle[i] = 0;
 	}

@@ -163,8 +163,8 @@ uint64_t dvsm_slab_base(const struct dvsm_heap *heap, uint64_t word, uint32_t *p
 	       index % DVSM_SLAB_WORDS * 64 * class->size;
 }
 
-/* The pages of a chunk whose class table entry is class. */
-static uint32_t dvsm_chunk_match(const struct dvsm_heap *heap, uint32_t chunk, uint32_t class)
+/* The pages of a chunk whose class table entry is class: where to look, which is why others may be writing them. */
+static __attribute__((no_sanitize("thread"))) uint32_t dvsm_chunk_match(const struct dvsm_heap *heap, uint32_t chunk, uint32_t class)
 {
 	const __m128i *entries = (const __m128i *)(heap->classes + (uint64_t)chunk * DVSM_CHUNK_PAGES);
 	__m128i wanted = _mm_set1_epi8((char)class);
@@ -369,6 +369,16 @@ void dvsm_slab_emptied(struct dvsm_hold *hold, uint32_t page, uint32_t class, ui
 		}
 	}
 	dvsm_slab_try_retire(hold, page, class, owner);
+}
+
+/* The empty slab that is kept for a class goes. The lane is idle before and after. */
+void dvsm_slab_give_spare(struct dvsm_hold *hold, uint32_t class)
+{
+	const struct dvsm_heap *heap = hold->heap;
+	uint32_t spare = atomic_exchange(&heap->header->spare_slab[class], 0);
+
+	if (spare && dvsm_slab_is(heap, spare - 1, class, 0) && dvsm_slab_is_empty(heap, spare - 1, class))
+		dvsm_slab_try_retire(hold, spare - 1, class, 0);
 }
 
 /* The rest of DVSM_OP_PUT: log.mask of log.word goes back; leaves the lane idle. */

@@ -6,11 +6,6 @@
 #include "heap_chunk.h"
 #include "heap_class.h"
 
-enum dvsm_misuse {
-	DVSM_MISUSE_DOUBLE_FREE,
-	DVSM_MISUSE_INVALID_POINTER,
-};
-
 /* Where a block's bit is. */
 struct dvsm_place {
 	uint32_t page;			/* first one of the slab */
@@ -31,6 +26,7 @@ bool dvsm_slab_make(struct dvsm_hold *hold, uint32_t class, uint32_t node, uint3
 void dvsm_slab_fill(struct dvsm_hold *hold);
 void dvsm_slab_emptied(struct dvsm_hold *hold, uint32_t page, uint32_t class, uint64_t owner);
 void dvsm_slab_put(struct dvsm_hold *hold);
+void dvsm_slab_give_spare(struct dvsm_hold *hold, uint32_t class);
 void dvsm_slabs_trim(struct dvsm_hold *hold);
 
 /* heap_refill.c */
@@ -46,8 +42,5 @@ size_t dvsm_cpu_drain(const struct dvsm_heap *heap);
 bool dvsm_owners_begin(const struct dvsm_heap *heap, struct dvsm_hold *hold);
 void dvsm_owners_end(struct dvsm_hold *hold);
 size_t dvsm_owner_free(struct dvsm_hold *hold, uint64_t owner);
-
-/* heap_misuse.c */
-void dvsm_misuse(const struct dvsm_heap *heap, enum dvsm_misuse what, const void *address);
 
 #endif /* DVSM_HEAP_SLAB_H */

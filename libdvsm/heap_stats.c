@@ -84,10 +84,15 @@ static void dvsm_tally_stacks(const struct dvsm_heap *heap, struct dvsm_tally *t
 				tally->stranded += (uint64_t)nr * dvsm_heap_class(heap, index)->size;
 		}
 		stack = dvsm_cpu_stack(heap, cpu, DVSM_STACK_REMOTE);
-		for (i = 0; i < (uint32_t)atomic_load(&stack->head); i++)
-			if (stack->blocks[i] - heap->base < heap->size &&
-			    dvsm_slab_place(heap, stack->blocks[i] - heap->base, &place))
-				tally->cached[place.class & (DVSM_CLASSES - 1)]++;
+		for (i = 0; i < (uint32_t)atomic_load(&stack->head); i++) {
+			if (stack->blocks[i] - heap->base >= heap->size ||
+			    !dvsm_slab_place(heap, stack->blocks[i] - heap->base, &place))
+				continue;
+			index = place.class & (DVSM_CLASSES - 1);
+			tally->cached[index]++;
+			if (!online[cpu])
+				tally->stranded += dvsm_heap_class(heap, index)->size;
+		}
 	}
 }
 

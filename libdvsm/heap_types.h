@@ -57,7 +57,7 @@
 #include "internal.h"
 
 #define DVSM_HEAP_MAGIC		0x3170616568565344ULL	/* "DSVheap1" */
-#define DVSM_HEAP_VERSION	4
+#define DVSM_HEAP_VERSION	6
 #define DVSM_HEAP_CHUNK_SHIFT	21
 #define DVSM_HEAP_PAGE_SHIFT	16
 #define DVSM_HEAP_CHUNK_SIZE	(1UL << DVSM_HEAP_CHUNK_SHIFT)
@@ -201,7 +201,7 @@ struct dvsm_class {
 #define DVSM_STACK_SLOTS	2046U
 struct dvsm_stack {
 	alignas(64) _Atomic uint64_t head;
-	_Atomic uint32_t capacity;	/* 0: closed, or not used yet; a hint, set by anybody */
+	_Atomic uint32_t capacity;	/* 0: not used yet; a hint, set by anybody */
 	uint32_t reserved;
 	uint64_t blocks[];		/* addresses: the fast paths are worth the exception */
 };
@@ -213,7 +213,10 @@ struct dvsm_cpu {
 	_Atomic uint32_t cur[DVSM_CLASSES];	/* page + 1 of the current slab; 0: none. Atomic: not only this CPU */
 	_Atomic uint8_t next[DVSM_CLASSES];	/* word of that slab to begin a search with */
 	_Atomic uint32_t node;			/* node + 1, 0: not known yet */
-	_Atomic uint32_t closed;		/* stacks stay at capacity 0 */
+	uint32_t reserved;
+	_Atomic uint64_t used[DVSM_CLASSES / 64];	/* stacks that ever had blocks; the others' memory is not touched */
+	_Atomic uint64_t aged;			/* ms when stacks were last looked at for age */
+	_Atomic uint64_t seen[DVSM_CLASSES];	/* a stack's head then */
 	alignas(64) char stacks[];		/* where each begins: dvsm_stacks_place() */
 };
 _Static_assert(DVSM_CPU_SHIFT == 19 && DVSM_HEAP_PAGE_SHIFT == 16,
@@ -237,6 +240,8 @@ struct dvsm_heap_header {
 	uint32_t flags;
 	uint32_t grow;			/* chunks that are mapped at a time; 0: all of the heap is mapped */
 	uint64_t retain;		/* bytes of free chunks that keep their memory */
+	uint32_t idle_ms;		/* after which stacks are emptied; UINT32_MAX: never */
+	uint32_t nr_looks;		/* frees of each process that are looked at closely; UINT32_MAX: all */
 	uint64_t lanes, logs, cpus, map, dirty, hints, chunks, classes, slabs, words;	/* offsets */
 	struct dvsm_class class[DVSM_CLASSES];
 
@@ -256,7 +261,7 @@ struct dvsm_heap_header {
 	pthread_mutex_t owners;		/* of who frees all of an owner's; robust, shared, only tried */
 };
 
-/* A process's view: the tables as addresses. Written at creation, then only read. */
+/* A process's view: the tables as addresses. Written at creation, then only read, but for what counts frees. */
 struct dvsm_heap {
 	/* Its class table is all zeroes where free() has to look at nodes first. */
 	struct dvsm_heap_fast fast;
@@ -278,6 +283,7 @@ struct dvsm_heap {
 	struct dvsm_region *region;	/* NULL where memory is private to a process */
 	uint64_t file_dev, file_ino;	/* what @region's descriptor was of */
 	struct dvsm_heap *next;		/* heaps of this process, for fork */
+	_Atomic uint32_t looks;		/* frees that are still to be looked at closely */
 	uint32_t flags;
 	bool is_copied;			/* private, in a region that fork() copies; @region is NULL */
 	_Atomic bool ready;		/* all of the above is there */

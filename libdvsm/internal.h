@@ -38,8 +38,8 @@ struct dvsm_backend_ops {
 	/* Fills fd, backend, page_size; the rest of the handle is set already. */
 	int (*create)(struct dvsm_region *region);
 	int (*reopen)(const struct dvsm_region *region, uint32_t flags);	/* a descriptor */
-	/* After each mapping that the library makes. */
-	int (*mapped)(const struct dvsm_region *region, void *address, uint64_t length);
+	/* After each mapping that the library makes; @flags: MAP_SHARED or MAP_PRIVATE. */
+	int (*mapped)(const struct dvsm_region *region, void *address, uint64_t length, int flags);
 	uint64_t (*features)(const struct dvsm_region *region);
 	int (*info)(const struct dvsm_region *region, struct dvsm_region_info *info);
 	int (*nodes)(const struct dvsm_region *region, struct dvsm_node_stats *nodes,
@@ -108,6 +108,7 @@ extern const struct dvsm_backend_ops dvsm_memfd_ops;
 bool dvsm_memfd_recognise(int fd, size_t *page_size);
 int dvsm_memfd_wrap(struct dvsm_region *region, size_t page_size, uint32_t backend);
 int dvsm_memfd_policy_apply(const struct dvsm_region *region, void *address, uint64_t length);
+void *dvsm_memfd_window(const struct dvsm_region *region, uint64_t offset, uint64_t length);
 
 /* memfd_residency.c */
 /* Which nodes are wanted beside each chunk's. */
@@ -130,6 +131,7 @@ int dvsm_snapshot_prepare(const struct dvsm_region *region,
 /* name.c */
 struct dvsm_region *dvsm_nameable_create(uint32_t mode, uint32_t flags, uint64_t length,
 					 const struct dvsm_region_options *options);
+uint64_t dvsm_nameable_room(uint32_t backend);
 int dvsm_nameable_name(const struct dvsm_region *region, const char *name, uint32_t mode,
 		       uint32_t flags);
 
@@ -156,6 +158,7 @@ ssize_t dvsm_file_read(const char *path, char *buffer, size_t size);
 int dvsm_file_set_length(int fd, uint64_t length);
 int dvsm_cancel_off(void);
 void dvsm_cancel_on(int state);
+void dvsm_sleep(uint32_t nanoseconds);
 int dvsm_system_nodes(const char *which, uint64_t *nodes);
 bool dvsm_system_weights(const uint64_t *nodes, uint8_t *weights);
 uint32_t dvsm_system_nr_nodes(void);

@@ -14,7 +14,10 @@
  * out to end earlier than it was long at first, a read gives nothing, or ends off a
  * multiple of 4096.
  *
- * What has no memory is not written from the mapping, which would give it memory.
+ * What has no memory is not written from the mapping, which would give it memory. For what
+ * is read memory is made ahead, a piece at a time, while requests for the last piece are on
+ * their way: so neither the disk nor the CPUs wait long for the other. A piece is also what
+ * is registered as a fixed buffer.
  */
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -35,6 +38,9 @@
 #define DVSM_IO_DEPTH_MAX	1024
 #define DVSM_IO_BLOCK		(1ULL << 20)
 #define DVSM_IO_ZERO_PAGES	256
+#define DVSM_IO_PIECE		(64ULL << 20)
+#define DVSM_IO_PIECES_MAX	1024
+#define DVSM_IO_AT_ONCE_MAX	4
 
 /* A request in flight, or free to be one. Positions count from the range's start. */
 struct dvsm_io_slot {
@@ -68,10 +74,23 @@ struct dvsm_io {
 	/* While io_uring is used. */
 	struct io_uring ring;
 	struct dvsm_io_slot *slots;
-	bool fixed;
+	bool can_be_fixed;	/* what is not registered yet */
+	uint64_t piece;		/* of memory that is made, and registered */
+	unsigned int at_once;	/* pieces that are made then */
+	uint64_t made;		/* of the mapping, from its start */
+	uint64_t fixed;		/* the same, registered as a buffer for each piece */
 	uint64_t next;		/* position that was not asked for yet */
 	uint32_t nr_in_flight;
 };
+
+/* Whether the kernel takes the region as fixed buffers. */
+static bool dvsm_uring_takes(const struct dvsm_region *region)
+{
+	if (!(dvsm_region_features(region) & DVSM_FEATURE_FIXED_BUFFERS))
+		return false;
+	return region->backend != DVSM_BACKEND_DEVICE ||
+	       region->flags & (DVSM_REGION_F_REGISTRABLE | DVSM_REGION_F_PINNED);
+}
 
 int dvsm_region_register_uring(const struct dvsm_region *region, struct io_uring *ring,
 			       void *address, uint64_t length)
@@ -82,10 +101,7 @@ int dvsm_region_register_uring(const struct dvsm_region *region, struct io_uring
 
 	if (!length || nr > UIO_MAXIOV)
 		return dvsm_fail(EINVAL);
-	if (!(dvsm_region_features(region) & DVSM_FEATURE_FIXED_BUFFERS))
-		return 0;
-	if (region->backend == DVSM_BACKEND_DEVICE &&
-	    !(region->flags & (DVSM_REGION_F_REGISTRABLE | DVSM_REGION_F_PINNED)))
+	if (!dvsm_uring_takes(region))
 		return 0;
 	for (i = 0; i < nr; i++) {
 		uint64_t at = i * DVSM_URING_BUFFER_SIZE, rest = length - at;
@@ -227,20 +243,24 @@ static int dvsm_io_plain(struct dvsm_io *io, uint64_t at, uint64_t end, bool dir
 	return 0;
 }
 
+/* A position of the range in the mapping. */
+static uint64_t dvsm_io_in_map(const struct dvsm_io *io, uint64_t at)
+{
+	return io->memory - io->map + at;
+}
+
 static void dvsm_io_prepare(struct dvsm_io *io, struct dvsm_io_slot *slot)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&io->ring);
 	unsigned int length = slot->end - slot->at;
-	uint64_t position = io->file_offset + slot->at;
+	uint64_t position = io->file_offset + slot->at, in_map = dvsm_io_in_map(io, slot->at);
 	char *memory = io->memory + slot->at;
-	int buffer = (memory - io->map) / DVSM_URING_BUFFER_SIZE;
 
-	if (io->store && io->fixed)
-		io_uring_prep_write_fixed(sqe, io->direct, memory, length, position, buffer);
-	else if (io->store)
+	if (io->store)
 		io_uring_prep_write(sqe, io->direct, memory, length, position);
-	else if (io->fixed)
-		io_uring_prep_read_fixed(sqe, io->direct, memory, length, position, buffer);
+	else if (in_map < io->fixed)
+		io_uring_prep_read_fixed(sqe, io->direct, memory, length, position,
+					 (int)(in_map / io->piece));
 	else
 		io_uring_prep_read(sqe, io->direct, memory, length, position);
 	io_uring_sqe_set_data(sqe, slot);
@@ -248,7 +268,7 @@ static void dvsm_io_prepare(struct dvsm_io *io, struct dvsm_io_slot *slot)
 	io->nr_in_flight++;
 }
 
-/* Finds the next block to ask for, at most to @end. 1, or 0 if there is none, or -errno. */
+/* Finds the next block to ask for, at most to @end. 1, or 0 if there is none now, or -errno. */
 static int dvsm_io_next(struct dvsm_io *io, uint64_t end, struct dvsm_io_slot *slot)
 {
 	uint64_t in_map, stop;
@@ -256,11 +276,13 @@ static int dvsm_io_next(struct dvsm_io *io, uint64_t end, struct dvsm_io_slot *s
 	int error;
 
 	while (io->next < end && io->next < io->length) {
+		in_map = dvsm_io_in_map(io, io->next);
+		if (in_map >= io->made)
+			break;
 		slot->at = io->next;
 		slot->end = end - io->next < io->block ? end : io->next + io->block;
 		/* A request lies in one fixed buffer. */
-		in_map = io->memory + slot->at - io->map;
-		stop = (in_map / DVSM_URING_BUFFER_SIZE + 1) * DVSM_URING_BUFFER_SIZE - in_map;
+		stop = (in_map / io->piece + 1) * io->piece - in_map;
 		if (slot->end - slot->at > stop)
 			slot->end = slot->at + stop;
 		if (io->store) {
@@ -353,23 +375,85 @@ static int dvsm_io_reap(struct dvsm_io *io)
 	return error;
 }
 
+/* Whether less than a piece is made of what is to be asked for. */
+static bool dvsm_io_wants_memory(const struct dvsm_io *io, uint64_t end)
+{
+	uint64_t stop = dvsm_io_in_map(io, end < io->length ? end : io->length);
+
+	return io->made < stop && io->made < dvsm_io_in_map(io, io->next) + io->piece;
+}
+
+/* Registers what was made last, @length bytes. */
+static bool dvsm_io_register(struct dvsm_io *io, uint64_t length)
+{
+	struct iovec buffers[DVSM_IO_AT_ONCE_MAX];
+	unsigned int nr = 0;
+	uint64_t at;
+
+	for (at = 0; at < length; at += buffers[nr++].iov_len) {
+		buffers[nr].iov_base = io->map + io->made + at;
+		buffers[nr].iov_len = length - at < io->piece ? length - at : io->piece;
+	}
+	return io_uring_register_buffers_update_tag(&io->ring, io->made / io->piece, buffers, NULL,
+						    nr) == (int)nr;
+}
+
+/* Makes the next pieces, on several CPUs. A failure shows at the first request that needs the memory. */
+static void dvsm_io_make(struct dvsm_io *io)
+{
+	uint64_t rest = io->map_length - io->made, length = io->at_once * io->piece;
+
+	if (length > rest)
+		length = rest;
+	dvsm_region_populate(io->region, io->map_start + io->made, length, 0, NULL);
+	io->can_be_fixed = io->can_be_fixed && dvsm_io_register(io, length);
+	io->made += length;
+	if (io->can_be_fixed)
+		io->fixed = io->made;
+	/* The disk has waited: what takes the time is memory, of which more CPUs make more. */
+	if (io->nr_in_flight && io_uring_cq_ready(&io->ring) == io->nr_in_flight &&
+	    io->at_once < DVSM_IO_AT_ONCE_MAX)
+		io->at_once *= 2;
+}
+
 /* Carries [at, end), both aligned, past the page cache. */
 static int dvsm_io_uring(struct dvsm_io *io, uint64_t at, uint64_t end)
 {
-	int error, ignored = 0;
+	int error = 0, ignored = 0;
 
 	io->next = at;
-	io->result.how |= DVSM_IO_HOW_URING | (io->fixed ? DVSM_IO_HOW_FIXED : 0);
-	error = dvsm_io_issue(io, end);
-	while (!error && io->nr_in_flight) {
-		error = dvsm_io_reap(io);
+	do {
+		if (dvsm_io_wants_memory(io, end)) {
+			io_uring_submit(&io->ring);
+			dvsm_io_make(io);
+		} else if (io->nr_in_flight) {
+			error = dvsm_io_reap(io);
+		}
 		if (!error)
 			error = dvsm_io_issue(io, end);
-	}
+	} while (!error && (io->nr_in_flight || dvsm_io_wants_memory(io, end)));
+	io->result.how |= DVSM_IO_HOW_URING | (io->fixed ? DVSM_IO_HOW_FIXED : 0);
 	/* The memory is the kernel's to write to until all are back. */
 	while (io->nr_in_flight && ignored != -EBADF && ignored != -EFAULT)
 		ignored = dvsm_io_reap(io);
 	return error;
+}
+
+/* Into pieces. What is stored is there, or must get no memory. */
+static void dvsm_io_cut(struct dvsm_io *io)
+{
+	uint64_t least = io->map_length / DVSM_IO_PIECES_MAX + 1;
+
+	io->at_once = 1;
+	io->piece = dvsm_align_up(least, DVSM_IO_PIECE);
+	if (io->piece > DVSM_URING_BUFFER_SIZE)
+		io->piece = DVSM_URING_BUFFER_SIZE;
+	if (io->store)
+		io->made = io->map_length;
+	io->can_be_fixed = !io->store && !(io->flags & DVSM_IO_F_UNREGISTERED) &&
+			   dvsm_uring_takes(io->region) &&
+			   !io_uring_register_buffers_sparse(&io->ring,
+				(unsigned int)((io->map_length - 1) / io->piece + 1));
 }
 
 static bool dvsm_io_uring_init(struct dvsm_io *io)
@@ -385,12 +469,7 @@ static bool dvsm_io_uring_init(struct dvsm_io *io)
 		munmap(io->slots, size);
 		return false;
 	}
-	/* On several CPUs; a failure shows at the first request that needs the memory. */
-	if (!io->store)
-		dvsm_region_populate(io->region, io->map_start, io->map_length, 0, NULL);
-	if (!(io->flags & DVSM_IO_F_UNREGISTERED))
-		io->fixed = dvsm_region_register_uring(io->region, &io->ring, io->map,
-						       io->map_length) > 0;
+	dvsm_io_cut(io);
 	return true;
 }
 

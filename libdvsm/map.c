@@ -1,10 +1,19 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* Mapping a region into this process. */
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "internal.h"
 
-#define DVSM_MAP_TRIES	1000
+#define DVSM_MAP_TRIES	100
+
+/* Threads that get into each other's way in step would do so for ever: each waits for another time, that grows. */
+static void dvsm_map_wait(unsigned int try)
+{
+	uint32_t number = ((uint32_t)syscall(SYS_gettid) + try) * 2654435761u;
+
+	dvsm_sleep(number % (1000U << (try < 10 ? try : 10)));
+}
 
 /*
  * Maps where huge pages fit: address and offset equal modulo a chunk. Where a chunk more than that fits, the right
@@ -31,6 +40,7 @@ void *dvsm_map_aligned(int fd, uint64_t offset, uint64_t length, int prot, int f
 			munmap(address, length);
 		else if (errno != EEXIST)
 			return NULL;
+		dvsm_map_wait(try);
 	}
 	return dvsm_fail_null(ENOMEM);
 }
@@ -106,7 +116,7 @@ void *dvsm_region_map(const struct dvsm_region *region, uint64_t offset, uint64_
 	if (!address)
 		return NULL;
 	if (region->ops->mapped) {
-		error = region->ops->mapped(region, address, length);
+		error = region->ops->mapped(region, address, length, flags);
 		if (error) {
 			munmap(address, length);
 			return dvsm_fail_null(error);

@@ -65,7 +65,11 @@ static int dvsm_window_map(const struct dvsm_windows *windows, uint32_t n, int f
 	char *address = mmap(dvsm_window(windows, n), length, PROT_READ,
 			     MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, (off_t)offset);
 
-	return address == MAP_FAILED ? -errno : 0;
+	if (address == MAP_FAILED)
+		return -errno;
+	/* Whoever dumps core meanwhile fills no holes. */
+	madvise(address, length, MADV_DONTDUMP);
+	return 0;
 }
 
 /*

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include <dvsm/name.h>
@@ -25,16 +26,16 @@ static const char *dvsm_name_check(const char *name)
 	return name;
 }
 
-/* Where names of @backend are: on the device (1), in /dev/shm (0), or nowhere. */
-static int dvsm_name_place(uint32_t backend)
+/* Whose names are meant: the device's registry, or of any memfd the files in /dev/shm. */
+static int dvsm_name_backend(uint32_t backend)
 {
 	int chosen = dvsm_backend_choose(backend);
 
-	if (chosen < 0)
-		return chosen;
 	if (chosen == DVSM_BACKEND_MEMFD_HUGETLB)
 		return -EOPNOTSUPP;
-	return chosen == DVSM_BACKEND_DEVICE;
+	if (chosen == DVSM_BACKEND_MEMFD && !dvsm_system_thp())
+		return DVSM_BACKEND_MEMFD_4K;
+	return chosen;
 }
 
 int dvsm_name_create(const struct dvsm_region *region, const char *name, uint32_t mode,
@@ -56,13 +57,9 @@ int dvsm_name_create(const struct dvsm_region *region, const char *name, uint32_
 	return dvsm_result(dvsm_device_ioctl(DVSM_IOC_NAME_CREATE, &create));
 }
 
-/* A memfd's backend is told by the file but for that of 4 KiB pages. */
-static struct dvsm_region *dvsm_name_wrap(int fd, uint32_t backend)
+/* @chosen: as above. A memfd's backend is told by the file but for that of 4 KiB pages. */
+static struct dvsm_region *dvsm_name_wrap(int fd, int chosen)
 {
-	int chosen = dvsm_backend_choose(backend);
-
-	if (chosen == DVSM_BACKEND_MEMFD && !dvsm_system_thp())
-		chosen = DVSM_BACKEND_MEMFD_4K;
 	return dvsm_region_wrap(fd, chosen == DVSM_BACKEND_MEMFD_4K ? DVSM_BACKEND_MEMFD_4K :
 								      DVSM_BACKEND_AUTO);
 }
@@ -115,7 +112,7 @@ struct dvsm_region *dvsm_nameable_create(uint32_t mode, uint32_t flags, uint64_t
 					 const struct dvsm_region_options *options)
 {
 	uint32_t backend = DVSM_BACKEND_AUTO;
-	int place, error = 0;
+	int chosen, error;
 
 	if (options) {
 		error = dvsm_options_check(options);
@@ -123,15 +120,26 @@ struct dvsm_region *dvsm_nameable_create(uint32_t mode, uint32_t flags, uint64_t
 			return dvsm_fail_null(error);
 		backend = options->backend;
 	}
-	place = dvsm_name_place(backend);
-	if (place < 0)
-		return dvsm_fail_null(place);
-	if (place)
+	chosen = dvsm_name_backend(backend);
+	if (chosen < 0)
+		return dvsm_fail_null(chosen);
+	if (chosen == DVSM_BACKEND_DEVICE)
 		return dvsm_region_create(length, options);
 	error = dvsm_shm_check(mode, flags, length, options);
 	if (error)
 		return dvsm_fail_null(error);
-	return dvsm_name_wrap(dvsm_shm_create(mode, length), backend);
+	return dvsm_name_wrap(dvsm_shm_create(mode, length), chosen);
+}
+
+/* Bytes that the file system of such a region can ever have, for all of its files; UINT64_MAX: nothing says so. */
+uint64_t dvsm_nameable_room(uint32_t backend)
+{
+	struct statfs fs;
+
+	/* A tmpfs without a limit says 0. */
+	if (dvsm_name_backend(backend) == DVSM_BACKEND_DEVICE || statfs(DVSM_SHM_FOLDER, &fs) || !fs.f_blocks)
+		return UINT64_MAX;
+	return (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize;
 }
 
 int dvsm_nameable_name(const struct dvsm_region *region, const char *name, uint32_t mode,
@@ -174,33 +182,33 @@ static int dvsm_shm_open(const char *name, uint32_t flags)
 struct dvsm_region *dvsm_name_open(const char *name, uint32_t flags, uint32_t backend)
 {
 	struct dvsm_name_open argument = { .size = sizeof(argument), .flags = flags };
-	int place;
+	int chosen;
 
 	name = dvsm_name_check(name);
 	if (!name)
 		return dvsm_fail_null(EINVAL);
-	place = dvsm_name_place(backend);
-	if (place < 0)
-		return dvsm_fail_null(place);
-	if (!place)
-		return dvsm_name_wrap(dvsm_shm_open(name, flags), backend);
+	chosen = dvsm_name_backend(backend);
+	if (chosen < 0)
+		return dvsm_fail_null(chosen);
+	if (chosen != DVSM_BACKEND_DEVICE)
+		return dvsm_name_wrap(dvsm_shm_open(name, flags), chosen);
 	memcpy(argument.name, name, strlen(name));
-	return dvsm_name_wrap(dvsm_device_ioctl(DVSM_IOC_NAME_OPEN, &argument), backend);
+	return dvsm_name_wrap(dvsm_device_ioctl(DVSM_IOC_NAME_OPEN, &argument), chosen);
 }
 
 int dvsm_name_unlink(const char *name, uint32_t backend)
 {
 	char path[sizeof(DVSM_SHM_FOLDER) + DVSM_NAME_SIZE];
 	struct dvsm_name_unlink argument = { .size = sizeof(argument) };
-	int place;
+	int chosen;
 
 	name = dvsm_name_check(name);
 	if (!name)
 		return dvsm_fail(EINVAL);
-	place = dvsm_name_place(backend);
-	if (place < 0)
-		return dvsm_fail(place);
-	if (!place) {
+	chosen = dvsm_name_backend(backend);
+	if (chosen < 0)
+		return dvsm_fail(chosen);
+	if (chosen != DVSM_BACKEND_DEVICE) {
 		dvsm_shm_path(path, sizeof(path), name);
 		return unlink(path) ? dvsm_fail(errno) : 0;
 	}

@@ -81,8 +81,7 @@ static int dvsm_memfd_place(const struct dvsm_region *region, struct dvsm_region
 		error = dvsm_policy_check(&like);
 	if (error)
 		return error;
-	address = dvsm_map_aligned(region->fd, place->offset, length, PROT_READ | PROT_WRITE,
-				   MAP_SHARED);
+	address = dvsm_memfd_window(region, place->offset, length);
 	if (!address)
 		return -errno;
 	if (place->policy != DVSM_POLICY_INHERIT)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -88,6 +89,16 @@ int dvsm_cancel_off(void)
 void dvsm_cancel_on(int state)
 {
 	pthread_setcancelstate(state, NULL);
+}
+
+/* Less than a second. */
+void dvsm_sleep(uint32_t nanoseconds)
+{
+	const struct timespec time = { .tv_nsec = nanoseconds };
+	int cancel = dvsm_cancel_off();
+
+	nanosleep(&time, NULL);
+	dvsm_cancel_on(cancel);
 }
 
 /*

@@ -184,7 +184,7 @@ static int dvsm_replace(const struct dvsm_region *region, const struct dvsm_file
 		if (mapped == MAP_FAILED)
 			return -errno;
 		if (region->ops->mapped)
-			error = region->ops->mapped(region, mapped, length);
+			error = region->ops->mapped(region, mapped, length, MAP_SHARED);
 		if (error)
 			return error;
 	}

@@ -7,12 +7,16 @@
  * answers NULL on failure and sets errno. Sizes and offsets are in bytes unless
  * named nr_. A struct that may grow begins with its size, which the caller sets
  * to sizeof; what the library does not know yet must be zero (else E2BIG), and
- * zero means "as before". The library does not print, exit, allocate with
- * malloc(), start threads or keep global state, so it may be called from inside
- * an allocator, from several threads at once, and after fork().
+ * zero means "as before". The library does not allocate with malloc() or start
+ * threads, and may be called from several threads at once and after fork(). What is
+ * about regions does not print (but for DVSM_DEBUG), exit or keep global state
+ * either, so an allocator may stand on it. Heaps (<dvsm/heap.h>) are one: they have
+ * a default heap, a list of the process's private heaps and a pthread_atfork()
+ * handler for these; and a pointer that was misused is told of on standard error and
+ * ends the process by abort().
  *
  * Environment: DVSM_BACKEND=device|memfd|memfd-hugetlb|memfd-thp|memfd-4k
- * decides what DVSM_BACKEND_AUTO means; DVSM_DEBUG=1 lets the library say on
+ * decides what DVSM_BACKEND_AUTO means (dvsm is another word for device); DVSM_DEBUG=1 lets the library say on
  * standard error which backend it took and why. Both are ignored in setuid
  * programs.
  */

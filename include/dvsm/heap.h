@@ -58,11 +58,17 @@ struct dvsm_heap;
  * @size: sizeof(struct dvsm_heap_options)
  * @flags: DVSM_HEAP_F_
  * @backend: DVSM_BACKEND_, for the region that the heap makes
- * @reserve: address space, and most that the heap can ever hold, in bytes: from 64 MiB to 1 TiB; 0 means 1 TiB, or
- *   what the process's limits allow. Takes no memory until it is used
+ * @reserve: address space, and most that the heap can ever hold, in bytes, up to 1 TiB; 0 means 1 TiB, or what the
+ *   process's limits allow, or, of a heap with a name on memfd, what /dev/shm has room for. Takes no memory until it is
+ *   used. Less than 64 MiB counts as 64 MiB, and where the tables (512 KiB for each CPU that the machine can have) would
+ *   be more than a quarter they come on top
  * @retain: bytes of free memory that the heap keeps rather than give back to the region; 0 means 32 MiB. An
  *   eighth of what is in use comes on top
  * @retain_none: free memory goes back at once. On MEMFD_HUGETLB none does
+ * @idle_ms: blocks of a size that are ready on a CPU, and of which that CPU has used up none and had none too many for so
+ *   many milliseconds, stop being ready, so that their memory can go back too; 0 means 20, UINT32_MAX never
+ * @nr_looks: the first frees of each process are looked at closely: a block that is free already, or whose address is
+ *   not a block's, is noticed. So many of them; 0 means 8192, UINT32_MAX all. In a HARDENED heap all are, and closer
  * @reserved: 0
  * @address: where the heap shall be, a multiple of 2 MiB; NULL lets the library choose
  */
@@ -73,8 +79,10 @@ struct dvsm_heap_options {
 	uint64_t reserve;
 	uint64_t retain;
 	uint32_t retain_none;
-	uint32_t reserved;
+	uint32_t idle_ms;
 	void *address;
+	uint32_t nr_looks;
+	uint32_t reserved;
 };
 
 /**
@@ -88,7 +96,8 @@ DVSM_API struct dvsm_heap *dvsm_heap_create(const struct dvsm_heap_options *opti
 
 /**
  * dvsm_heap_create_on - make a heap in a region.
- * @region: of 64 MiB to 1 TiB, all zeroes; belongs to the heap on success
+ * @region: of 64 MiB to 1 TiB, all zeroes, and larger than the heap's tables, for which each CPU that the machine can
+ *   have needs 512 KiB; belongs to the heap on success
  * @options: as for dvsm_heap_create(); backend and reserve must be 0
  *
  * In a region that was made PINNED every block is memory that devices may be given for long. Nothing of it goes back
@@ -104,6 +113,8 @@ DVSM_API struct dvsm_heap *dvsm_heap_create_on(struct dvsm_region *region,
  * dvsm_heap_attach - use a heap that a process made which is no ancestor.
  * @fd: what dvsm_heap_fd() gave there; belongs to the heap on success
  *
+ * A process has a heap once: one that it has made, inherited or attached already is EEXIST too, until it detaches.
+ *
  * Return: the heap; NULL with errno EEXIST (something is mapped at the heap's address in this process), EINVAL
  * (no heap, one that is not complete, is damaged, or of another version), or as dvsm_region_open() says.
  */
@@ -117,7 +128,13 @@ DVSM_API struct dvsm_heap *dvsm_heap_attach(int fd);
  * @options: as for dvsm_heap_create(); a private heap is EINVAL
  *
  * It gets the name when it is whole: nobody finds one that is being made, nor one whose maker was killed.
- * dvsm_name_unlink() ends the name. Return: as dvsm_heap_create() and dvsm_region_create_named() say.
+ * dvsm_name_unlink() ends the name.
+ *
+ * On memfd the heap is a file in /dev/shm. With a reserve of 0 its blocks are no more than that file system can hold, so that
+ * malloc fails, with ENOMEM, before a touch is SIGBUS; what other files take there is not foreseen, nor is it with a
+ * reserve that is given.
+ *
+ * Return: as dvsm_heap_create() and dvsm_region_create_named() say; ENOMEM also where /dev/shm has no room for 64 MiB.
  */
 DVSM_API struct dvsm_heap *dvsm_heap_create_named(const char *name, uint32_t mode, uint32_t flags,
 						  const struct dvsm_heap_options *options);
@@ -142,7 +159,9 @@ DVSM_API void dvsm_heap_detach(struct dvsm_heap *heap);
  * dvsm_heap_destroy - empty the heap for everybody, then detach.
  *
  * No process may be using it. Its memory goes back at once; who is still attached finds it empty of memory,
- * and must detach.
+ * and must detach. A name that the heap has stays (but for one on the device without DVSM_NAME_F_KEEP, when nobody has
+ * the heap any more): nobody can attach by it (EINVAL) nor make another heap of that name (EEXIST) before
+ * dvsm_name_unlink().
  */
 DVSM_API void dvsm_heap_destroy(struct dvsm_heap *heap);
 
@@ -206,6 +225,9 @@ DVSM_API DVSM_MALLOC DVSM_SIZED(2) void *dvsm_memalign(size_t alignment, size_t 
 /* As POSIX has it: returns the error, positive, and leaves errno alone. */
 DVSM_API int dvsm_posix_memalign(void **address, size_t alignment, size_t size);
 DVSM_API size_t dvsm_malloc_usable_size(const void *address);
+/* C23's: the size, and the alignment, that were asked for. Neither is looked at. */
+DVSM_API void dvsm_free_sized(void *address, size_t size);
+DVSM_API void dvsm_free_aligned_sized(void *address, size_t alignment, size_t size);
 
 /* On a heap. */
 DVSM_API void dvsm_heap_free(struct dvsm_heap *heap, void *address);
@@ -223,10 +245,11 @@ DVSM_API DVSM_MALLOC DVSM_SIZED(3) void *dvsm_heap_memalign(struct dvsm_heap *he
 DVSM_API int dvsm_heap_posix_memalign(struct dvsm_heap *heap, void **address, size_t alignment,
 				      size_t size);
 DVSM_API size_t dvsm_heap_usable_size(const struct dvsm_heap *heap, const void *address);
-static inline size_t dvsm_heap_malloc_usable_size(const struct dvsm_heap *heap, const void *address)
-{
-	return dvsm_heap_usable_size(heap, address);
-}
+/* The same, by the name that it has on the default heap. */
+DVSM_API size_t dvsm_heap_malloc_usable_size(const struct dvsm_heap *heap, const void *address);
+/* As above. */
+DVSM_API void dvsm_heap_free_sized(struct dvsm_heap *heap, void *address, size_t size);
+DVSM_API void dvsm_heap_free_aligned_sized(struct dvsm_heap *heap, void *address, size_t alignment, size_t size);
 
 /**
  * dvsm_heap_malloc_node - a block in memory of one node.
@@ -324,7 +347,7 @@ DVSM_API size_t dvsm_heap_trim(struct dvsm_heap *heap, size_t keep);
  * @out_discarded: bytes given back to the region so far
  *
  * @out_deaths and @out_recovered do not bound what the dead have lost: a process may die with any number of blocks, and
- * outside of the allocator. Which those are only dvsm_heap_walk() tells, to a program that has a list of its own.
+ * outside of the allocator. That is counted by dvsm_heap_account().
  */
 struct dvsm_heap_stats {
 	size_t size;
@@ -391,15 +414,58 @@ DVSM_API int dvsm_heap_print(struct dvsm_heap *heap, int fd);
 /**
  * dvsm_heap_check - audit a heap.
  * @level: 0: finish what the dead have begun. 1: the tables' own invariants, which hold while others work, too.
- *   2: every byte is free, cached, live or metadata, each block in one place; nobody may be at work meanwhile
+ *   2: all that dvsm_heap_account() counts is found, once, and adds up; nobody may be at work meanwhile
  *
  * Says what is wrong on standard error if DVSM_DEBUG is set.
  * What a dead process lost, a block for each of its calls at most, nobody has and nobody frees: it counts as live.
- * dvsm_heap_walk() shows it to who knows what is his.
+ * dvsm_heap_account() counts it as lost for who knows what is his, and dvsm_heap_walk() shows it.
  *
  * Return: 0; -EUCLEAN for a broken heap; -EINVAL; -ENOMEM.
  */
 DVSM_API int dvsm_heap_check(struct dvsm_heap *heap, int level);
+
+/**
+ * struct dvsm_heap_account - where every byte of a heap is.
+ *
+ * @size: sizeof(struct dvsm_heap_account), set by the caller
+ * @is_known: whether the program has this block, which is neither free nor cached; NULL: it has them all
+ * @context: for @is_known
+ * @out_reserved: bytes of the heap, the sum of the next six, of which each is counted by itself
+ * @out_metadata: of the tables
+ * @out_free: of chunks and pages that are free or were never used, and of free blocks in slabs
+ * @out_cached: of blocks in CPUs' stacks
+ * @out_live: of blocks that the program has
+ * @out_lost: of blocks that it does not have, and of pages and chunks that are nobody's. Of the latter there are
+ *   some only after damage to the log of a thread that died, and they are an error of the audit, too
+ * @out_waste: of what can be no block: the ends of slabs, that of the reserve, and where a private heap could not grow as
+ *   something else was there
+ * @out_live_blocks: how many
+ * @out_lost_blocks: how many
+ */
+struct dvsm_heap_account {
+	size_t size;
+	bool (*is_known)(const void *address, size_t size, void *context);
+	void *context;
+	uint64_t out_reserved;
+	uint64_t out_metadata;
+	uint64_t out_free;
+	uint64_t out_cached;
+	uint64_t out_live;
+	uint64_t out_lost;
+	uint64_t out_waste;
+	uint64_t out_live_blocks;
+	uint64_t out_lost_blocks;
+};
+
+/**
+ * dvsm_heap_account - audit a heap, and count.
+ *
+ * As dvsm_heap_check() at level 2: nobody may be at work meanwhile, @is_known neither. A program that keeps its blocks where
+ * they outlive its processes learns so what these lost when they were killed: each of them one block at most, which it
+ * was allocating or freeing at that moment, or two in realloc.
+ * Return: 0; -EUCLEAN for a broken heap, with the numbers as far as they go; -EINVAL; -ENOMEM.
+ */
+DVSM_API int dvsm_heap_account(struct dvsm_heap *heap, struct dvsm_heap_account *account);
 
 /**
  * dvsm_heap_walk - visit every live block.

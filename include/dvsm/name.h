@@ -6,7 +6,9 @@
  * ends with the last user of its region or, with DVSM_NAME_F_KEEP, when it is
  * unlinked or its IPC namespace ends. On memfd a name is a file in /dev/shm, as
  * shm_open() makes them: always kept, and whoever may write to it may also change its
- * length. A name is 1 to 255 bytes without '/', not "." and not ".."; one '/' before
+ * length. All files there share what that file system has room for (in containers often
+ * 64 MiB), and a touch that finds it full is SIGBUS: dvsm_region_populate() asks first, and
+ * heaps that are told no size are no larger. A name is 1 to 255 bytes without '/', not "." and not ".."; one '/' before
  * it is ignored.
  */
 #ifndef DVSM_NAME_H

@@ -58,7 +58,8 @@ struct dvsm_region_options {
  *
  * Return: the handle; dvsm_region_destroy() ends it. NULL with errno EINVAL,
  * EOPNOTSUPP, E2BIG, ENOSPC, ENOMEM (also: the huge page pool is too small),
- * EFBIG (of a memfd: more than RLIMIT_FSIZE), EMFILE, or what open("/dev/dvsm") says when DEVICE was asked for.
+ * EFBIG (of a memfd: more than RLIMIT_FSIZE), EMFILE, or what open("/dev/dvsm") says
+ * when DEVICE was asked for.
  */
 DVSM_API struct dvsm_region *
 dvsm_region_create(uint64_t length, const struct dvsm_region_options *options);
@@ -187,6 +188,12 @@ struct dvsm_region_map_options {
  * @offset, and an address that is given, are multiples of it, a part counts as
  * the whole, and with REPLACE a @length that is no multiple is EINVAL.
  *
+ * Core dumps leave shared mappings out unless they are asked for them: those of the device by the process's
+ * coredump_filter (bit 3: shared files), of MEMFD_HUGETLB likewise (bit 6: shared huge pages). Those of other memfds
+ * are marked by MADV_DONTDUMP; madvise(MADV_DODUMP) puts a range in. The dump allocates the holes of that, and they
+ * keep the memory: of a sparse region only what is in use should be asked for. PRIVATE mappings of a memfd are dumped
+ * as the kernel dumps them, with all of the file that they cover once something was written there.
+ *
  * Return: the address; NULL with errno EINVAL, EACCES (PROT_WRITE on a read-only
  * descriptor), EEXIST, ENOMEM, E2BIG, EOPNOTSUPP.
  */
@@ -236,8 +243,10 @@ DVSM_API int dvsm_region_nodes(const struct dvsm_region *region,
  * @region: handle, of a descriptor opened for writing
  * @offset: start of the range, a multiple of 4096
  * @length: of the range, a multiple of 4096; 0 means to the region's end
- * @nr_threads: at most so many CPUs at once; 0 lets the backend choose; memfd
- *   uses one
+ * @nr_threads: at most so many CPUs at once; 0 lets the backend choose. memfd
+ *   uses one, and so does the device for a caller without CAP_SYS_NICE who is in a CPU
+ *   cgroup other than the root, has a nice value above 0 or is SCHED_IDLE, and for one
+ *   whose task policy decides about a chunk of the range
  * @populated: NULL, or receives the bytes that this call allocated, also when
  *   it fails with -ENOMEM, -ENOSPC or -EINTR
  *

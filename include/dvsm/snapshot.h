@@ -54,7 +54,8 @@ struct dvsm_snapshot_options {
  * @options: NULL for all zero
  *
  * The snapshot has the region's length and offsets; outside the given range it
- * reads as zeroes. It is one moment: writes that happened before it are in, by
+ * reads as zeroes, and has nothing to do with the region, for good: nothing is told,
+ * restored, merged or advanced there. It is one moment: writes that happened before it are in, by
  * whatever process, writes that happened after it are not. Costs by resident
  * chunks; copies nothing, except from registrable regions (pinned and implicit
  * ones among them) and where somebody may be writing past the page tables.
@@ -77,12 +78,15 @@ dvsm_snapshot_take(const struct dvsm_region *region,
  * @snapshot: stays as it is; the two share their memory afterwards
  * @restored: NULL, or receives the bytes that had diverged
  *
- * All who map the region see the snapshot's contents from then on. Costs by
- * chunks that diverged; copies nothing.
+ * All who map the region see the snapshot's contents from then on; outside the range
+ * that the snapshot was taken of the region stays as it is. Costs by chunks that
+ * diverged; copies nothing. But a registrable region (pinned and implicit ones are)
+ * keeps its memory, which devices may hold, and gets all of the contents by a copy;
+ * what a device writes meanwhile may stay.
  *
- * Return: 0; -EINVAL (not a snapshot of @region), -EBADF, -EOPNOTSUPP (also: a
- * registrable region), and with nothing changed -EBUSY (a device may be writing
- * to the snapshot), -EIO (contents that were lost), -ENOMEM; -EINTR.
+ * Return: 0; -EINVAL (not a snapshot of @region), -EBADF, -EOPNOTSUPP, and with nothing
+ * changed -EBUSY (a device may be writing to the snapshot), -EIO and -EHWPOISON
+ * (contents that were lost), -ENOMEM, -ENOSPC, -EINTR.
  */
 DVSM_API int dvsm_snapshot_restore(const struct dvsm_region *region,
 				   const struct dvsm_region *snapshot, uint64_t *restored);
@@ -90,8 +94,8 @@ DVSM_API int dvsm_snapshot_restore(const struct dvsm_region *region,
 /**
  * dvsm_snapshot_merge - put what a snapshot has written into its parent.
  * @region: the region that @snapshot was taken from, opened for writing
- * @snapshot: what it has written since it was taken or last merged becomes the
- *   region's, for all who map the region, all at once
+ * @snapshot: what it has written since it was taken or last merged, in the range that
+ *   it was taken of, becomes the region's, for all who map the region, all at once
  * @flags: 0, or DVSM_MERGE_F_SNAPSHOT_WINS or DVSM_MERGE_F_PARENT_WINS: who wins
  *   where both have written
  * @conflicts: NULL, or array, receives the first of the ranges that both have
@@ -126,8 +130,11 @@ DVSM_API int dvsm_snapshot_merge(const struct dvsm_region *region,
  *
  * A page is in the answer if the two do not share it and one of them has
  * written there, even if the bytes are equal; what was copied as a chunk or in parts
- * counts as written to that extent. Reads no memory; costs by chunks that were written
- * to since, if none was a hole, else by chunks that have memory.
+ * counts as written to that extent. Between a registrable region and its snapshots, which are
+ * copies, that is every chunk with memory. Outside the range that a snapshot was taken of
+ * nothing has diverged. Reads no memory; costs by chunks that were written to since where a
+ * snapshot is compared with the region or with another snapshot of that, else by chunks that
+ * have memory.
  *
  * Return: elements written, 0 when nothing diverged from @offset on; -EINVAL
  * (also: the two have nothing in common), -EBADF, -EFAULT, -ENOMEM, -EINTR,
@@ -151,11 +158,12 @@ DVSM_API int dvsm_region_diff(const struct dvsm_region *region, const struct dvs
  * As dvsm_region_diff(), and what is told becomes the snapshot's contents: it holds what
  * the region held at the call, to be saved from there, and the next call tells what was
  * written since. Each chunk is of one moment; for a moment of the whole region compare
- * two snapshots.
+ * two snapshots. A snapshot of a range stays one of that: of @offset and @length counts
+ * what lies in it.
  *
  * Return: elements written; -EINVAL (also: not a snapshot of it), -EBADF, -EFAULT,
  * -EBUSY (a device may be writing to the first chunk that differs), -ENOMEM, -EIO,
- * -EINTR, -EOPNOTSUPP.
+ * -EINTR, -EOPNOTSUPP (also: a registrable region).
  */
 DVSM_API int dvsm_snapshot_advance(const struct dvsm_region *region,
 				   const struct dvsm_region *snapshot, uint64_t offset,
@@ -210,7 +218,8 @@ DVSM_API int dvsm_region_unshare(const struct dvsm_region *region, uint64_t offs
  * dvsm_snapshot_merge() of @region and the view makes the writes everybody's.
  * dvsm_region_remap() of @region ends the view; dvsm_region_view() replaces it
  * by a fresh one. The view's handle may be destroyed at any time; the memory
- * goes with handle and mapping.
+ * goes with handle and mapping. Of a registrable region (pinned and implicit ones
+ * among them) the view is a copy that cannot be merged.
  *
  * Return: the view's handle; NULL with errno EINVAL (no shared mapping there),
  * EOPNOTSUPP, and what dvsm_snapshot_take() and mmap() say.

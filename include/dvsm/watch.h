@@ -32,8 +32,8 @@ DVSM_API int dvsm_region_list(uint64_t *cursor, struct dvsm_region_entry *region
  * @id: out_id of the region
  *
  * Its descriptor can be asked for info, nodes, residency, extents, members and the report
- * of balancing; all else is -EBADF, and it cannot be mapped. It does not keep the region: once the last other
- * user is gone calls answer -ENOENT.
+ * of balancing; all else is -EBADF, and it cannot be mapped. It does not keep the region:
+ * once the last other user is gone calls answer -ENOENT.
  *
  * Return: the handle; NULL and errno: ENOENT, EACCES (another user's), EMFILE, ENOMEM;
  * what open("/dev/dvsm") says.

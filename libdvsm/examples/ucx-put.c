@@ -237,14 +237,14 @@ static int listen_and_accept(const char *port)
 	return sock;
 }
 
-/* Tries for 30 s: the server may not be there yet. */
+/* Tries for 60 s: the server may not be there yet. */
 static int connect_to(const char *host, const char *port)
 {
 	struct addrinfo hints = { .ai_family = AF_INET, .ai_socktype = SOCK_STREAM }, *at;
 	int sock, tries;
 
 	need(!getaddrinfo(host, port, &hints, &at), "getaddrinfo");
-	for (tries = 0; tries < 150; tries++) {
+	for (tries = 0; tries < 300; tries++) {
 		sock = socket(at->ai_family, at->ai_socktype, 0);
 		if (!connect(sock, at->ai_addr, at->ai_addrlen)) {
 			freeaddrinfo(at);

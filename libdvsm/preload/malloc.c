@@ -7,7 +7,7 @@
  * first act is to finish, in its copy, what the parent's other threads were in the middle of.
  * DVSM_MALLOC_FORK=share: parent and children have one heap, on the best backend that there is.
  *
- * DVSM_MALLOC_HARDENED=1: double and wild frees are noticed at once and for certain; slower.
+ * DVSM_MALLOC_HARDENED=1 (anything but 0): double and wild frees are noticed at once and for certain; slower.
  *
  * The heap's memory is found by its address; a program may close every descriptor that it has.
  */
@@ -28,13 +28,14 @@
 /* The heap's flags must be known before its first use, which is before any constructor of ours. */
 static __attribute__((noinline)) struct dvsm_heap *heap_first(void)
 {
-	const char *fork_means;
+	const char *fork_means, *hardened;
 
 	if (!atomic_load_explicit(&dvsm_default_heap.ready, memory_order_acquire)) {
 		fork_means = dvsm_getenv("DVSM_MALLOC_FORK");
 		dvsm_default_flags = fork_means && !strcmp(fork_means, "share") ? 0 :
 										  DVSM_HEAP_F_PRIVATE;
-		if (dvsm_getenv("DVSM_MALLOC_HARDENED"))
+		hardened = dvsm_getenv("DVSM_MALLOC_HARDENED");
+		if (hardened && strcmp(hardened, "0"))
 			dvsm_default_flags |= DVSM_HEAP_F_HARDENED;
 	}
 	return dvsm_heap_default();
@@ -64,6 +65,20 @@ EXPORT DVSM_HOT void free(void *address)
 
 EXPORT void cfree(void *address)
 {
+	dvsm_free_fast(&dvsm_default_heap, address);
+}
+
+/* C23's; older C libraries have neither. */
+EXPORT void free_sized(void *address, size_t size)
+{
+	(void)size;
+	dvsm_free_fast(&dvsm_default_heap, address);
+}
+
+EXPORT void free_aligned_sized(void *address, size_t alignment, size_t size)
+{
+	(void)alignment;
+	(void)size;
 	dvsm_free_fast(&dvsm_default_heap, address);
 }
 

@@ -17,7 +17,7 @@ static const char usage[] =
 	"verbs:\n"
 	"  report   how much is live, cached, free; by node and size class\n"
 	"  map      one character for each 2 MiB: how much of it is live\n"
-	"  audit    whether every byte is free, cached, live or metadata\n"
+	"  audit    whether every byte is free, cached, live or metadata, and how many are which\n"
 	"  recover  finish what the dead have begun, and no more\n"
 	"the heap:\n"
 	"  NAME          a file in /dev/shm, a name of the module's, or a path\n"
@@ -90,6 +90,24 @@ static int heap_map(struct dvsm_heap *heap)
 	return 0;
 }
 
+static int heap_audit(struct dvsm_heap *heap)
+{
+	struct dvsm_heap_account account = { .size = sizeof(account) };
+	int error = dvsm_heap_account(heap, &account);
+	const struct { const char *what; uint64_t bytes; } rows[] = {
+		{ "metadata", account.out_metadata }, { "free", account.out_free },
+		{ "cached", account.out_cached }, { "live", account.out_live },
+		{ "lost", account.out_lost }, { "waste", account.out_waste },
+		{ "in all", account.out_reserved },
+	};
+	size_t i;
+
+	if (!error || error == -EUCLEAN)
+		for (i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+			printf("%16llu bytes %s\n", (unsigned long long)rows[i].bytes, rows[i].what);
+	return error;
+}
+
 static int heap_run(const char *verb, const struct options *options)
 {
 	struct dvsm_heap *heap;
@@ -109,7 +127,7 @@ static int heap_run(const char *verb, const struct options *options)
 	else if (!strcmp(verb, "recover"))
 		error = dvsm_heap_check(heap, 0);
 	else
-		error = dvsm_heap_check(heap, options->busy ? 1 : 2);
+		error = options->busy ? dvsm_heap_check(heap, 1) : heap_audit(heap);
 	if (!strcmp(verb, "audit") && (!error || error == -EUCLEAN))
 		puts(error ? "the heap is broken" : "the heap is whole");
 	else if (error)
