@@ -4,6 +4,7 @@
  * left of them when ring, descriptor or process go away. Which commands there are
  * and what they answer to mistakes is in ioctl_uring_test.c.
  */
+#include <limits.h>
 #include <signal.h>
 #include <linux/io_uring.h>
 #include <sys/resource.h>
@@ -446,6 +447,51 @@ TEST_F(async, node_of_the_submitter_is_the_local_one)
 	ASSERT_EQ(0, region_nodes(fd, nodes, 64));
 	EXPECT_EQ(0, nodes[there].out_resident);
 	EXPECT_EQ(4 * CHUNK, nodes[here].out_resident);
+}
+
+/*
+ * A worker begins what is linked to a request of its own without an attempt by the submitter.
+ * What the module would find in the request then is an earlier request's: at the same place a
+ * splice has the number of a descriptor.
+ */
+TEST_F(async, node_is_not_believed_where_the_submitter_made_no_attempt)
+{
+	static const int nodes[] = { 0x7fffff00, INT_MIN, -256, 1023, 1 << 20, 1, 0 };
+	enum { NR = 32 };
+	struct io_uring_sqe splices[NR], linked[2] = {
+		{ .opcode = IORING_OP_NOP, .flags = IOSQE_ASYNC | IOSQE_IO_LINK, .user_data = 1 },
+		{ .opcode = IORING_OP_URING_CMD, .cmd_op = DVSM_IOC_REGION_POPULATE, .user_data = 2 },
+	};
+	struct dvsm_uring_cmd uring_cmd = { .arg = (uintptr_t)&self->populate };
+	unsigned int i, nth;
+	struct uring ring;
+
+	ASSERT_EQ(0, uring_open(&ring, 2 * NR));
+	memcpy(linked[1].cmd, &uring_cmd, sizeof(uring_cmd));
+	for (nth = 0; nth < ARRAY_SIZE(nodes); nth++) {
+		uint32_t policy = nth % 2 ? DVSM_POLICY_LOCAL : DVSM_POLICY_INHERIT;
+		int fd = region_create_on(self->dev, 4 * CHUNK, 0, policy, 0);
+		struct io_uring_cqe cqe;
+
+		ASSERT_LE(0, fd);
+		/* Whichever request is taken next has had it. */
+		for (i = 0; i < NR; i++)
+			splices[i] = (struct io_uring_sqe) {
+				.opcode = IORING_OP_SPLICE,
+				.fd = -1,
+				.splice_fd_in = nodes[nth],
+			};
+		ASSERT_EQ(0, uring_submit_all(&ring, splices, NR));
+		for (i = 0; i < NR; i++) {
+			ASSERT_EQ(0, uring_wait(&ring, &cqe));
+			ASSERT_EQ(-EBADF, cqe.res);
+		}
+		linked[1].fd = fd;
+		ASSERT_EQ(0, uring_submit_all(&ring, linked, ARRAY_SIZE(linked)));
+		EXPECT_EQ(0, result_of(&ring, 2, NULL));
+		EXPECT_EQ(4 * CHUNK, region_resident(fd));
+		close(fd);
+	}
 }
 
 TEST_F(async, module_stays_while_one_runs)

@@ -193,7 +193,7 @@ int hog_fragment(struct hog *hog, int node);
 void hog_release(struct hog *hog);
 void hog_settle(const struct hog *hog);
 
-/* uring.c: io_uring by system calls alone; requests are handed over one at a time */
+/* uring.c: io_uring by system calls alone */
 struct io_uring_sqe;
 struct io_uring_cqe;
 
@@ -208,9 +208,13 @@ struct uring {
 
 int uring_open(struct uring *ring, unsigned int entries);
 void uring_close(struct uring *ring);
+/* Of this thread's rings together: so many workers for files and devices, and as many for the rest. */
+int uring_limit_workers(struct uring *ring, unsigned int nr);
 int uring_register_buffers(struct uring *ring, void *addr, size_t length);
 int uring_unregister_buffers(struct uring *ring);
 int uring_submit(struct uring *ring, const struct io_uring_sqe *sqe);
+/* In one call, as links have to be; the ring has room for so many. */
+int uring_submit_all(struct uring *ring, const struct io_uring_sqe *sqes, unsigned int nr);
 bool uring_reap(struct uring *ring, struct io_uring_cqe *cqe);
 int uring_wait(struct uring *ring, struct io_uring_cqe *cqe);
 int uring_command(struct uring *ring, int fd, unsigned int cmd, const void *arg,

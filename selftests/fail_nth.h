@@ -10,10 +10,26 @@
 #define DEBUGFS		"/sys/kernel/debug/"
 #define FAIL_NTH	"/proc/self/fail-nth"
 
-/* The descriptor for fail_nth_run(); less than 0 without fault injection. */
-static inline int fail_nth_open(void)
+/*
+ * To be the first in main(). On its way back to a task the kernel writes to the area that
+ * glibc has for restartable sequences. After a fork that page has to be copied first, and a
+ * task for which it cannot is killed: not what any of this is about.
+ */
+static inline void fail_nth_exec_without_rseq(char **argv)
 {
-	/* Allocations that may sleep are ours too; nothing is printed for each. */
+	if (getenv("GLIBC_TUNABLES"))
+		return;
+	setenv("GLIBC_TUNABLES", "glibc.pthread.rseq=0", 1);
+	execv("/proc/self/exe", argv);
+}
+
+/*
+ * The descriptor for fail_nth_run(), of this process or of the thread that @path is of;
+ * less than 0 without fault injection.
+ */
+static inline int fail_nth_open_at(const char *path)
+{
+	/* Allocations that may sleep are ours too, whoever makes them; nothing is printed for each. */
 	static const struct { const char *path, *value; } settings[] = {
 		{ DEBUGFS "failslab/ignore-gfp-wait", "N" },
 		{ DEBUGFS "failslab/verbose", "0" },
@@ -22,12 +38,70 @@ static inline int fail_nth_open(void)
 		{ DEBUGFS "fail_page_alloc/min-order", "0" },
 		{ DEBUGFS "fail_page_alloc/verbose", "0" },
 		{ DEBUGFS "fail_usercopy/verbose", "0" },
+		{ DEBUGFS "failslab/require-start", "0" },
+		{ DEBUGFS "failslab/require-end", "0xffffffffffffffff" },
+		{ DEBUGFS "failslab/reject-start", "0" },
+		{ DEBUGFS "failslab/reject-end", "0" },
+		{ DEBUGFS "fail_page_alloc/require-start", "0" },
+		{ DEBUGFS "fail_page_alloc/require-end", "0xffffffffffffffff" },
+		{ DEBUGFS "fail_page_alloc/reject-start", "0" },
+		{ DEBUGFS "fail_page_alloc/reject-end", "0" },
+		{ DEBUGFS "fail_usercopy/require-start", "0" },
+		{ DEBUGFS "fail_usercopy/require-end", "0xffffffffffffffff" },
+		{ DEBUGFS "fail_usercopy/reject-start", "0" },
+		{ DEBUGFS "fail_usercopy/reject-end", "0" },
 	};
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(settings); i++)
 		write_text(settings[i].path, settings[i].value);
-	return open(FAIL_NTH, O_RDWR);
+	return open(path, O_RDWR);
+}
+
+static inline int fail_nth_open(void)
+{
+	return fail_nth_open_at(FAIL_NTH);
+}
+
+/*
+ * Count, until the next open, only what is allocated on behalf of a function of the
+ * kernel (@which is "require"), or what is not ("reject"). There may be one of each.
+ */
+static inline int fail_nth_filter(const char *which, const char *function)
+{
+	static const char *const kinds[] = { "failslab", "fail_page_alloc", "fail_usercopy" };
+	unsigned long address, start = 0, end = 0;
+	char line[512], name[256], path[128], text[32];
+	FILE *file = fopen("/proc/kallsyms", "re");
+	size_t i;
+	int side;
+
+	/* It ends where the next one begins. */
+	while (file && !end && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%lx %*c %255s", &address, name) != 2)
+			continue;
+		if (start && address > start)
+			end = address;
+		else if (!strcmp(name, function))
+			start = address;
+	}
+	if (file)
+		fclose(file);
+	if (!end)
+		return -ENOENT;
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		for (side = 0; side < 2; side++) {
+			int ret;
+
+			snprintf(path, sizeof(path), DEBUGFS "%s/%s-%s", kinds[i], which,
+				 side ? "end" : "start");
+			snprintf(text, sizeof(text), "%#lx", side ? end : start);
+			ret = write_text(path, text);
+			if (ret)
+				return ret;
+		}
+	}
+	return 0;
 }
 
 /* Whether the N-th allocation was reached, and so failed. */

@@ -217,21 +217,33 @@ static const size_t watched[] = {
 };
 static const char old_bytes[ARRAY_SIZE(watched)] = "abcdefgh";
 
-/* A full region and a snapshot of it. Where huge folios are required a copy has nothing to fall back on. */
-static int take_of(int dev, uint32_t region_flags, uint64_t granularity, uint32_t flags,
-		   int *snapshot)
+/* A region with those bytes. */
+static int region_full(int dev, uint32_t flags)
 {
-	int fd = region_create(dev, LENGTH, region_flags), ret;
-
+	int fd = region_create(dev, LENGTH, flags), ret;
 	size_t i;
 
 	if (fd < 0)
 		return fd;
-	for (i = 0, ret = 0; i < ARRAY_SIZE(watched) && !ret; i++)
-		if (pwrite(fd, &old_bytes[i], 1, watched[i]) != 1)
+	for (i = 0; i < ARRAY_SIZE(watched); i++) {
+		if (pwrite(fd, &old_bytes[i], 1, watched[i]) != 1) {
 			ret = -errno;
-	if (!ret)
-		ret = *snapshot = snapshot_take_in_parts(fd, granularity, flags);
+			close(fd);
+			return ret;
+		}
+	}
+	return fd;
+}
+
+/* A full region and a snapshot of it. Where huge folios are required a copy has nothing to fall back on. */
+static int take_of(int dev, uint32_t region_flags, uint64_t granularity, uint32_t flags,
+		   int *snapshot)
+{
+	int fd = region_full(dev, region_flags), ret;
+
+	if (fd < 0)
+		return fd;
+	ret = *snapshot = snapshot_take_in_parts(fd, granularity, flags);
 	if (ret >= 0)
 		return fd;
 	close(fd);
@@ -389,6 +401,24 @@ FAIL_OPERATION run_restore(int dev)
 	ret = pwrite(fd, "x", 1, 0) == 1 ? snapshot_restore(fd, snapshot) : -errno;
 	if (!ret)
 		ret = touch(fd);
+	close(fd);
+	close(snapshot);
+	return ret;
+}
+
+/* By a copy, and of memory that the region has given back. */
+FAIL_OPERATION run_restore_copy(int dev)
+{
+	int fd = region_create(dev, LENGTH, DVSM_REGION_F_REGISTRABLE), snapshot, ret;
+
+	if (fd < 0)
+		return fd;
+	ret = pwrite(fd, "x", 1, 0) == 1 ? snapshot_take(fd) : -errno;
+	snapshot = ret;
+	if (ret >= 0)
+		ret = region_discard(fd, 0, LENGTH, NULL);
+	if (!ret)
+		ret = snapshot_restore(fd, snapshot);
 	close(fd);
 	close(snapshot);
 	return ret;

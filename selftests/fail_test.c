@@ -10,6 +10,8 @@
  */
 #include <fcntl.h>
 
+#include "fail_async.h"
+#include "fail_import.h"
 #include "fail_nth.h"
 #include "fail_operations.h"
 
@@ -27,6 +29,9 @@ FIXTURE_VARIANT(fail) {
 	int (*run)(int dev);	/* 0 or -errno */
 	int also;		/* -errno that it may answer beside those that all may */
 	bool mounts;		/* it is about the first region, which mounts the file system */
+	bool by_worker;		/* what fails is io_uring's worker's, who does the command */
+	const char *needs;	/* a file */
+	const char *spares;	/* a function of the kernel that is to fail at nothing */
 };
 
 #define OPERATION(name, ...) \
@@ -69,6 +74,7 @@ OPERATION(strict_parts);
 OPERATION(snapshot_registrable);
 OPERATION(generations, .also = -EIO);
 OPERATION(restore, .also = -EIO);
+OPERATION(restore_copy);
 OPERATION(merge, .also = -EIO);
 OPERATION(unshare, .also = -EIO);
 OPERATION(fork);
@@ -77,14 +83,37 @@ OPERATION(adaptive, .also = -EIO);
 OPERATION(restore_parts, .also = -EIO);
 OPERATION(merge_parts, .also = -EIO);
 OPERATION(advance, .also = -EIO);
+OPERATION(async_submit, .also = -EAGAIN);	/* io_uring without a request */
+OPERATION(async_populate, .by_worker = true);
+OPERATION(async_migrate, .by_worker = true);
+OPERATION(async_snapshot, .by_worker = true);
+OPERATION(async_discard, .by_worker = true);
+OPERATION(async_diff, .by_worker = true);
+/* DMA debugging ends for good when it has no memory. */
+OPERATION(import, .needs = IMPORTER_PATH, .spares = "debug_dma_map_sg");
+
+static int fail_nth_open_worker(int dev)
+{
+	int worker = async_worker(dev);
+	char path[64];
+
+	if (worker < 0)
+		return worker;
+	snprintf(path, sizeof(path), "/proc/self/task/%d/fail-nth", worker);
+	return fail_nth_open_at(path);
+}
 
 FIXTURE_SETUP(fail)
 {
 	OPEN_DEVICE_OR_SKIP(self->dev);
-	self->nth = fail_nth_open();
+	self->nth = variant->by_worker ? fail_nth_open_worker(self->dev) : fail_nth_open();
 	if (self->nth < 0 && access(KMEMLEAK, F_OK))
 		SKIP(return, "no %s (run on the debug kernel)", FAIL_NTH);
 	ASSERT_LE(0, self->nth);
+	if (variant->needs && access(variant->needs, F_OK))
+		SKIP(return, "no %s (see selftests/vm-options)", variant->needs);
+	if (variant->spares)
+		ASSERT_EQ(0, fail_nth_filter("reject", variant->spares));
 	/* A mount takes half of the time, and half of the allocations, of most operations. */
 	self->kept = variant->mounts ? -1 : region_create(self->dev, CHUNK, 0);
 	ASSERT_TRUE(variant->mounts || self->kept >= 0);
@@ -103,32 +132,45 @@ static unsigned long module_references(void)
 	return read_number("/sys/module/dvsm/refcnt", &nr) ? ~0UL : nr;
 }
 
-/* Nothing but empty regions; the last reference may be dropped a moment later, by a worker. */
+static const char *regions_text(void)
+{
+	static char text[8192];
+
+	read_text(DEBUGFS "dvsm/regions", text, sizeof(text));
+	return text;
+}
+
+/*
+ * The last reference may be dropped a moment later, by a worker. Looks are counted, not
+ * seconds: a machine that stood still would have had one.
+ */
+#define NR_LOOKS	4000
+#define LOOK_MS		5
+
+/* Nothing but empty regions. */
 static bool counts_return_to(struct counts *counts, unsigned long nr_regions)
 {
-	unsigned long end = clock_ms() + 20000;
+	unsigned int i;
 
-	while (!counts_read(counts)) {
+	for (i = 0; i < NR_LOOKS && !counts_read(counts); i++) {
 		if (counts->regions == nr_regions && counts->users == nr_regions && !counts->pages &&
 		    !counts->pinned_pages && !counts->names && !counts->members)
 			return true;
-		if (clock_ms() > end)
-			break;
-		sleep_ms(5);
+		sleep_ms(LOOK_MS);
 	}
 	return false;
 }
 
 static bool module_references_return_to(unsigned long nr)
 {
-	unsigned long end = clock_ms() + 20000;
+	unsigned int i;
 
-	while (module_references() != nr) {
-		if (clock_ms() > end)
-			return false;
-		sleep_ms(5);
+	for (i = 0; i < NR_LOOKS; i++) {
+		if (module_references() == nr)
+			return true;
+		sleep_ms(LOOK_MS);
 	}
-	return true;
+	return false;
 }
 
 TEST_F_TIMEOUT(fail, each_allocation_that_fails_is_an_error_and_leaves_nothing, 600)
@@ -156,9 +198,10 @@ TEST_F_TIMEOUT(fail, each_allocation_that_fails_is_an_error_and_leaves_nothing, 
 		failures += ret != 0;
 		seen[-ret & 255]++;
 		ASSERT_TRUE(counts_return_to(&counts, nr_kept))
-			TH_LOG("allocation %u: %lu regions, %lu pages, %lu pinned, %lu names, "
-			       "%lu members, %lu users", nth, counts.regions, counts.pages,
-			       counts.pinned_pages, counts.names, counts.members, counts.users);
+			TH_LOG("allocation %u (%s): %lu regions, %lu pages, %lu pinned, %lu names, "
+			       "%lu members, %lu users:\n%s", nth, strerror(-ret), counts.regions,
+			       counts.pages, counts.pinned_pages, counts.names, counts.members,
+			       counts.users, regions_text());
 		ASSERT_EQ(0, device_info(self->dev, &info));
 		ASSERT_EQ(nr_kept, info.out_nr_regions);
 		ASSERT_EQ(0, info.out_charged);
@@ -205,4 +248,8 @@ TEST_F_TIMEOUT(fail_kmemleak, nothing_is_unreachable, 120)
 	EXPECT_EQ(NULL, strstr(text, "[dvsm]")) TH_LOG("%s", text);
 }
 
-TEST_HARNESS_MAIN
+int main(int argc, char **argv)
+{
+	fail_nth_exec_without_rseq(argv);
+	return test_harness_run(argc, argv);
+}

@@ -186,24 +186,35 @@ static int hog_pin(struct hog *hog, const struct iovec *iov, int nr)
 }
 
 /* Others give memory back meanwhile: again, until it does not help any more. */
-static int hog_fill_pool(struct hog *hog)
+static int hog_fill_pool(const struct hog *hog)
 {
 	unsigned long now, last;
-	int ret = pool_read(hog->node, &hog->pool);
+	int ret = pool_read(hog->node, &now);
 
-	if (ret)
-		return ret;
-	hog->filled = true;
-	now = hog->pool;
 	do {
 		unsigned long free = node_free_huge(hog->node);
 
 		last = now;
-		if (free > HOG_RESERVE)
+		if (!ret && free > HOG_RESERVE)
 			ret = pool_write(hog->node, now + (free - HOG_RESERVE) / CHUNK);
 		if (!ret)
 			ret = pool_read(hog->node, &now);
 	} while (!ret && now > last);
+	return ret;
+}
+
+/* What the kernel gives back late goes into the pool as well. */
+static int hog_fill_pool_late(const struct hog *hog)
+{
+	unsigned long end = clock_ms() + 10000;
+	int ret = 0;
+
+	while (!ret && node_free_huge(hog->node) > HOG_HUGE_LEFT) {
+		if (clock_ms() > end)
+			return -EAGAIN;
+		sleep_ms(20);
+		ret = hog_fill_pool(hog);
+	}
 	return ret;
 }
 
@@ -244,11 +255,15 @@ int hog_fragment(struct hog *hog, int node)
 	if (ret > 0)
 		ret = hog_pin(hog, iov, nr);
 	if (!ret)
+		ret = pool_read(node, &hog->pool);
+	if (!ret) {
+		hog->filled = true;
 		ret = hog_fill_pool(hog);
+	}
 	if (!ret)
 		ret = hog_let_go(hog, iov, nr);
-	if (!ret && node_free_huge(node) > HOG_HUGE_LEFT)
-		ret = -EAGAIN;
+	if (!ret)
+		ret = hog_fill_pool_late(hog);
 	if (ret)
 		hog_release(hog);
 	free(iov);

@@ -133,23 +133,34 @@ TEST_F(fragmented, huge_required_is_enomem_at_populate_and_sigbus_at_a_fault)
 	int fd = region_create_on(self->dev, LENGTH, DVSM_REGION_F_HUGE_REQUIRED, DVSM_POLICY_BIND,
 				  1ULL << self->node);
 	char *map = region_map(fd, LENGTH, 0);
+	int tries, by_write, by_read, written, error;
 	struct dvsm_region_info info;
 	struct makeup makeup;
 	uint64_t bytes;
 
 	ASSERT_NE(MAP_FAILED, map);
-	EXPECT_EQ(-ENOMEM, region_populate_by(fd, 0, 0, 1, &bytes));
+	/* What the kernel gives back meanwhile may become one huge page more: then once more. */
+	for (tries = 0; tries < 20; tries++) {
+		ASSERT_EQ(0, region_discard(fd, 0, 0, NULL));
+		ASSERT_EQ(-ENOMEM, region_populate_by(fd, 0, 0, 1, &bytes));
+		by_write = write_at(map + bytes, 1);
+		by_read = read_at(map + LENGTH - PAGE);
+		written = pwrite(fd, "x", 1, LENGTH - PAGE);
+		error = errno;
+		ASSERT_EQ(0, region_info(fd, &info));
+		if (info.out_resident == bytes)
+			break;
+	}
 	EXPECT_EQ(0, bytes % CHUNK);
 	EXPECT_GT(LENGTH, bytes);
+	EXPECT_EQ(bytes, info.out_resident);
 	look(fd, self->node, &makeup);
 	EXPECT_EQ(0, makeup.small);
 	EXPECT_EQ(bytes, makeup.resident);
-	EXPECT_EQ(SIGBUS, write_at(map + bytes, 1));
-	EXPECT_EQ(SIGBUS, read_at(map + LENGTH - PAGE));
-	EXPECT_EQ(-1, pwrite(fd, "x", 1, LENGTH - PAGE));
-	EXPECT_EQ(ENOMEM, errno);
-	ASSERT_EQ(0, region_info(fd, &info));
-	EXPECT_EQ(bytes, info.out_resident);
+	EXPECT_EQ(SIGBUS, by_write);
+	EXPECT_EQ(SIGBUS, by_read);
+	EXPECT_EQ(-1, written);
+	EXPECT_EQ(ENOMEM, error);
 	EXPECT_EQ(0, info.out_nr_fallbacks);
 	EXPECT_LE(2, info.out_nr_failures);
 	/* It is no lasting failure. */

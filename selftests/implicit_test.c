@@ -3,6 +3,7 @@
  * The implicit region: what a program gets that knows only open and mmap.
  */
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "fixture.h"
 
@@ -254,6 +255,23 @@ TEST_F(implicit, mapping_shows_the_region_not_the_device)
 	EXPECT_EQ(0, strncmp(smaps.name, "/dvsm:implicit (", 16)) TH_LOG("%s", smaps.name);
 }
 
+/* What the VFS says of character devices: who sets the length of a memory file first cannot use this one. */
+TEST_F(implicit, device_has_no_size_and_takes_none)
+{
+	struct stat file;
+	int round;
+
+	for (round = 0; round < 2; round++) {
+		ASSERT_EQ(0, fstat(self->dev, &file));
+		EXPECT_EQ(0, file.st_size);
+		errno = 0;
+		EXPECT_EQ(-1, ftruncate(self->dev, CHUNK));
+		EXPECT_EQ(EINVAL, errno);
+		/* And once more with the region behind it. */
+		ASSERT_NE(MAP_FAILED, region_map(self->dev, CHUNK, 0));
+	}
+}
+
 TEST_F(implicit, policy_parameter_places_new_implicit_regions)
 {
 	char *map;
@@ -271,6 +289,9 @@ TEST_F(implicit, policy_parameter_places_new_implicit_regions)
 	EXPECT_EQ(page_node(map), page_node(map + 2 * CHUNK));
 	EXPECT_EQ(-EINVAL, param_set("implicit_policy", DVSM_POLICY_BIND));
 	EXPECT_EQ(-EINVAL, param_set("implicit_policy", DVSM_POLICY_INTERLEAVE + 1));
+	EXPECT_EQ(0, param_set("implicit_policy", DVSM_POLICY_LOCAL));
+	EXPECT_EQ(0, param_set("implicit_policy", DVSM_POLICY_PREFERRED));
+	EXPECT_EQ(0, param_set("implicit_policy", DVSM_POLICY_INHERIT));
 }
 
 FIXTURE(implicit_pinned) {

@@ -7,8 +7,10 @@ kcsan=/sys/kernel/debug/kcsan
 awk '$4 == "[dvsm]" && tolower($2) == "t" && $3 ~ /^dvsm_/ { print $3 }' /proc/kallsyms | sort -u | while read -r function; do
 	echo "!$function" >$kcsan 2>/dev/null
 done
-# An access in 4000 is watched otherwise, which is too few in an emulator.
-echo 400 >/sys/module/kcsan/parameters/skip_watch
+# An access of the module's in 4000 is watched otherwise, for 80 us at most. In an emulator the other CPUs hardly get anywhere
+# in that time.
+echo 40 >/sys/module/kcsan/parameters/skip_watch
+echo 2000 >/sys/module/kcsan/parameters/udelay_task
 echo whitelist >$kcsan
 echo on >$kcsan
 "$@"

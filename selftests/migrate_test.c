@@ -514,8 +514,8 @@ TEST_F(migrate, no_huge_page_on_the_target_leaves_the_chunk_where_it_is)
 	ret = hog_fragment(&hog, self->last);
 	if (ret)
 		SKIP(return, "node %d cannot be broken up: %s", self->last, strerror(-ret));
-	/* More than what is free in huge pages and what compaction may make of the rest. */
-	length = HOG_HUGE_LEFT + 128 * MIB;
+	/* More than all that is free, whatever compaction may make of it, and what may be given back meanwhile. */
+	length = (node_free(self->last) + 64 * MIB) / CHUNK * CHUNK;
 	fd = region_create_on(self->dev, length, DVSM_REGION_F_HUGE_REQUIRED, DVSM_POLICY_BIND,
 			      self->to_first);
 	map = region_map(fd, length, 0);

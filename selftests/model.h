@@ -43,6 +43,44 @@ static void check(bool holds, const char *what)
 		fail(what);
 }
 
+/* Chunks: @first to before @end; none if that is not above it. */
+struct span {
+	size_t first;
+	size_t end;
+};
+
+static struct span span_in_common(struct span a, struct span b)
+{
+	return (struct span) {
+		.first = a.first > b.first ? a.first : b.first,
+		.end = a.end < b.end ? a.end : b.end,
+	};
+}
+
+static bool span_has(struct span span, size_t chunk)
+{
+	return span.first <= chunk && chunk < span.end;
+}
+
+/* A range of chunks for a snapshot, most often all of them. */
+static struct span span_draw(size_t nr_chunks)
+{
+	struct span span = { .end = nr_chunks };
+
+	if (!draw(4)) {
+		span.first = draw(nr_chunks);
+		span.end = span.first + 1 + draw(nr_chunks - span.first);
+	}
+	return span;
+}
+
+/* Where two members can differ. @taken: of their parents, @descent: by all that they come from */
+#define span_compared(a, b) \
+	((a)->parent == (b)->id ? (a)->taken : \
+	 (b)->parent == (a)->id ? (b)->taken : \
+	 (a)->parent && (a)->parent == (b)->parent ? span_in_common((a)->taken, (b)->taken) : \
+	 span_in_common((a)->descent, (b)->descent))
+
 static unsigned long from_env(const char *name, unsigned long otherwise)
 {
 	const char *value = getenv(name);

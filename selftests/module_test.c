@@ -3,56 +3,13 @@
  * The module goes when nobody uses it and not before. It is loaded again from the
  * file that the test VM has.
  */
-#include <sched.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 
-#include "fixture.h"
-
-#define MODULE_FILE "/vm/dvsm.ko"
+#include "module.h"
 
 FIXTURE(module) {
 	int dev;
 };
-
-static int load(void)
-{
-	int fd = open(MODULE_FILE, O_RDONLY | O_CLOEXEC), ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = syscall(SYS_finit_module, fd, "", 0) ? -errno : 0;
-	close(fd);
-	return ret;
-}
-
-static int unload(void)
-{
-	return syscall(SYS_delete_module, "dvsm", O_NONBLOCK) ? -errno : 0;
-}
-
-/* What was the last reference may be dropped by a worker. */
-static int unload_soon(void)
-{
-	/* Half a gigabyte of small pages takes long to free where other machines have the CPUs. */
-	unsigned long end = clock_ms() + 120000;
-	int ret;
-
-	while ((ret = unload()) == -EWOULDBLOCK && clock_ms() < end)
-		sched_yield();
-	return ret;
-}
-
-/* The device node comes with the module. */
-static int open_soon(void)
-{
-	unsigned long end = clock_ms() + 30000;
-	int dev;
-
-	while ((dev = device_open(O_RDWR)) < 0 && clock_ms() < end)
-		sleep_ms(1);
-	return dev;
-}
 
 FIXTURE_SETUP(module)
 {

@@ -12,6 +12,7 @@
 
 #define NR_PAGES	(2 * CHUNK_PAGES + 37)
 #define LENGTH		((size_t)NR_PAGES * PAGE)
+#define ALL_CHUNKS	3
 #define NR_MEMBERS	6
 #define NR_RANGES	NR_PAGES
 
@@ -19,6 +20,8 @@ struct member {
 	int fd;				/* -1: not in use */
 	uint64_t id;			/* to be known as a parent */
 	uint64_t parent;
+	struct span taken;
+	struct span descent;
 	char *map;
 	uint64_t now[NR_PAGES];
 	uint64_t base[NR_PAGES];
@@ -140,6 +143,18 @@ static void member_map(struct member *m)
 	check(m->map != MAP_FAILED, "mmap");
 }
 
+static bool page_is_in(struct span span, size_t page)
+{
+	return span_has(span, page / CHUNK_PAGES);
+}
+
+static void copy_pages(uint64_t *to, const uint64_t *from, struct span span)
+{
+	for (size_t page = 0; page < NR_PAGES; page++)
+		if (page_is_in(span, page))
+			to[page] = from[page];
+}
+
 static void do_take(struct member *m)
 {
 	static const uint64_t granularities[] = { 4096, 4096, 65536, 0 };
@@ -147,6 +162,7 @@ static void do_take(struct member *m)
 		.size = sizeof(arg),
 		.granularity = granularities[draw(4)],
 	};
+	struct span span = span_draw(ALL_CHUNKS);
 	struct member *s = NULL;
 
 	action = "take";
@@ -157,12 +173,17 @@ static void do_take(struct member *m)
 		return;
 	if (arg.granularity && !draw(3))
 		arg.flags = DVSM_SNAPSHOT_F_ADAPTIVE;
+	arg.offset = span.first * CHUNK;
+	arg.length = span.end == ALL_CHUNKS ? 0 : (span.end - span.first) * CHUNK;
 	s->fd = command_by(worker_knows(m->id), m->fd, DVSM_IOC_SNAPSHOT_TAKE, &arg);
 	check(s->fd >= 0, "take");
 	s->parent = m->id;
 	s->id = ++last_id;
-	memcpy(s->now, m->now, sizeof(s->now));
-	memcpy(s->base, m->now, sizeof(s->base));
+	s->taken = span;
+	s->descent = span_in_common(span, m->descent);
+	memset(s->now, 0, sizeof(s->now));
+	copy_pages(s->now, m->now, span);
+	memcpy(s->base, s->now, sizeof(s->base));
 	member_map(s);
 }
 
@@ -184,8 +205,8 @@ static void do_restore(struct member *s)
 		return;
 	check(!command_by(worker_knows(m->id) && worker_knows(s->id), m->fd,
 			  DVSM_IOC_SNAPSHOT_RESTORE, &arg), "restore");
-	memcpy(m->now, s->now, sizeof(s->now));
-	memcpy(s->base, s->now, sizeof(s->now));
+	copy_pages(m->now, s->now, s->taken);
+	copy_pages(s->base, s->now, s->taken);
 }
 
 static bool is_in(unsigned int nr, size_t page)
@@ -201,6 +222,8 @@ static bool both_wrote(const struct member *m, const struct member *s, size_t fi
 	bool mine = false, theirs = false;
 
 	for (size_t page = first; page < end && page < NR_PAGES; page++) {
+		if (!page_is_in(s->taken, page))
+			break;
 		mine |= m->now[page] != s->base[page];
 		theirs |= s->now[page] != s->base[page];
 	}
@@ -225,15 +248,18 @@ static void do_merge(struct member *s)
 			 DVSM_IOC_SNAPSHOT_MERGE, &arg);
 	check(ret == 0 || errno == EAGAIN, "merge");
 	check(!ret == !arg.out_nr_conflicts, "merge with conflicts is refused");
-	for (size_t page = 0; page < NR_PAGES; page++)
-		if (m->now[page] != s->base[page] && s->now[page] != s->base[page])
+	for (size_t page = 0; page < NR_PAGES; page++) {
+		if (!page_is_in(s->taken, page))
+			check(!is_in(arg.out_nr_conflicts, page), "a conflict outside");
+		else if (m->now[page] != s->base[page] && s->now[page] != s->base[page])
 			check(is_in(arg.out_nr_conflicts, page), "a conflict is missing");
+	}
 	if (ret)
 		return;
 	nr_merged++;
 	nr_fine += both_wrote(m, s, 0, CHUNK_PAGES) || both_wrote(m, s, CHUNK_PAGES, 2 * CHUNK_PAGES);
 	for (size_t page = 0; page < NR_PAGES; page++) {
-		if (s->now[page] == s->base[page])
+		if (s->now[page] == s->base[page] || !page_is_in(s->taken, page))
 			continue;
 		m->now[page] = s->now[page];
 		s->base[page] = s->now[page];
@@ -249,6 +275,7 @@ static void do_diff(struct member *a)
 		.ranges = (uintptr_t)ranges,
 		.nr_ranges = 1 + draw(8),
 	};
+	struct span span = span_compared(a, b);
 	bool seen[NR_PAGES] = {};
 
 	action = "diff";
@@ -267,12 +294,15 @@ static void do_diff(struct member *a)
 			seen[page] = is_in(arg.out_nr_ranges, page);
 		arg.offset = arg.out_next;
 	} while (arg.offset < LENGTH);
-	for (size_t page = 0; page < NR_PAGES; page++)
-		if (a->now[page] != b->now[page])
+	for (size_t page = 0; page < NR_PAGES; page++) {
+		if (!page_is_in(span, page))
+			check(!seen[page], "a difference outside");
+		else if (a->now[page] != b->now[page])
 			check(seen[page], "a difference is missing");
+	}
 	if (arg.flags) {
-		memcpy(b->now, a->now, sizeof(b->now));
-		memcpy(b->base, a->now, sizeof(b->base));
+		copy_pages(b->now, a->now, span);
+		copy_pages(b->base, a->now, span);
 	}
 }
 
@@ -381,6 +411,7 @@ static void history(int dev, bool written)
 	members[0].fd = region_create(dev, LENGTH, 0);
 	check(members[0].fd >= 0, "create");
 	members[0].id = ++last_id;
+	members[0].taken = members[0].descent = (struct span) { .end = ALL_CHUNKS };
 	member_map(&members[0]);
 	/* Where nothing is a hole the module finds differences by what it has marked. */
 	for (size_t page = 0; written && page < NR_PAGES; page++)

@@ -102,6 +102,32 @@ TEST_F(place, range_has_its_policy_and_the_rest_keeps_its_own)
 	EXPECT_EQ(13 * CHUNK_PAGES, numa_maps_pages(self->map, self->first));
 }
 
+/* The node of the page at @addr as get_mempolicy(2) has it, which touches it; -errno. */
+static int get_mempolicy_node(const void *addr)
+{
+	int node = -1;
+
+	return syscall(SYS_get_mempolicy, &node, NULL, 0UL, addr, MPOL_F_NODE | MPOL_F_ADDR) ? -errno : node;
+}
+
+TEST_F(place, get_mempolicy_tells_the_node_that_move_pages_tells)
+{
+	int chunk;
+
+	ASSERT_EQ(0, place_bind(self->fd, 4, 3, self->last));
+	for (chunk = 0; chunk < NR; chunk++) {
+		const char *page = self->map + chunk * CHUNK + chunk * 7 * PAGE;
+		int expected = chunk >= 4 && chunk < 7 ? self->last : self->first;
+
+		/* Every second one is there before. */
+		if (chunk % 2)
+			touch(self->map, chunk);
+		EXPECT_EQ(expected, get_mempolicy_node(page)) TH_LOG("chunk %d", chunk);
+		EXPECT_EQ(expected, page_node(page)) TH_LOG("chunk %d", chunk);
+	}
+	EXPECT_EQ(LENGTH, region_resident(self->fd));
+}
+
 TEST_F(place, every_way_of_allocating_obeys)
 {
 	struct dvsm_node_stats nodes[64];
@@ -599,6 +625,39 @@ static int fill_node(int dev, int node)
 	return fd < 0 || region_populate(fd, 0, 0, NULL) != -ENOMEM ? -1 : fd;
 }
 
+#define FULL_TRIES	20	/* the kernel gives memory back at any time */
+
+/* Empties chunks, and lets @full take all that its node has got back. */
+static void fill_again(int full, int fd, int chunk, int nr)
+{
+	region_discard(fd, chunk * CHUNK, nr * CHUNK, NULL);
+	region_populate(full, 0, 0, NULL);
+}
+
+/* Writes to a chunk that is bound to a node that @full has filled. */
+static int write_at_full(int full, int fd, char *map, int chunk)
+{
+	int tries, ret = 0;
+
+	for (tries = 0; tries < FULL_TRIES && ret != SIGBUS; tries++) {
+		fill_again(full, fd, chunk, 1);
+		ret = write_at(map + chunk * CHUNK, 1);
+	}
+	return ret;
+}
+
+/* Where a chunk comes to lie that may lie elsewhere than on @node, which @full has filled. */
+static int touch_at_full(int full, int node, int fd, char *map, int chunk)
+{
+	int tries, got = node;
+
+	for (tries = 0; tries < FULL_TRIES && got == node; tries++) {
+		fill_again(full, fd, chunk, 1);
+		got = touch(map, chunk);
+	}
+	return got;
+}
+
 TEST_F(place, full_node_is_enomem_when_bound_and_the_next_one_when_preferred)
 {
 	struct dvsm_node_stats nodes[64];
@@ -614,25 +673,27 @@ TEST_F(place, full_node_is_enomem_when_bound_and_the_next_one_when_preferred)
 	ASSERT_EQ(0, place_bind(self->fd, 0, 4, self->first));
 	EXPECT_EQ(-ENOMEM, region_populate(self->fd, 0, 2 * CHUNK, &populated));
 	EXPECT_GT(2 * CHUNK, populated);
-	EXPECT_EQ(SIGBUS, write_at(self->map + 3 * CHUNK, 1));
+	EXPECT_EQ(SIGBUS, write_at_full(full, self->fd, self->map, 3));
 
 	ASSERT_EQ(0, region_place(self->fd, 4 * CHUNK, 2 * CHUNK, DVSM_POLICY_PREFERRED,
 				  1ULL << self->first, NULL));
-	got = touch(self->map, 4);
+	got = touch_at_full(full, self->first, self->fd, self->map, 4);
 	EXPECT_NE(self->first, got);
 	EXPECT_EQ(near, node_distance(self->first, got));
 	ASSERT_EQ(0, region_nodes(self->fd, nodes, 64));
 	EXPECT_LT(0, nodes[self->first].out_nr_misses);
 
 	/* Local and interleaved memory goes on elsewhere too. */
-	EXPECT_EQ(near, node_distance(self->first, touch(self->map, 6)));
+	got = touch_at_full(full, self->first, self->fd, self->map, 6);
+	EXPECT_EQ(near, node_distance(self->first, got));
 	ASSERT_EQ(0, region_place(self->fd, 8 * CHUNK, 4 * CHUNK, DVSM_POLICY_INTERLEAVE,
 				  self->both, NULL));
 	for (node = 8; node < 12; node++)
-		EXPECT_NE(self->first, touch(self->map, node));
+		EXPECT_NE(self->first,
+			  touch_at_full(full, self->first, self->fd, self->map, node));
 	/* Bound to two nodes of which one is full. */
 	ASSERT_EQ(0, region_place(self->fd, 12 * CHUNK, 0, DVSM_POLICY_BIND, self->both, NULL));
-	EXPECT_EQ(self->last, touch(self->map, 12));
+	EXPECT_EQ(self->last, touch_at_full(full, self->first, self->fd, self->map, 12));
 	close(full);
 }
 
@@ -723,6 +784,18 @@ static int allocate_on(int fd, char *map, int chunk, int node)
 	return nr;
 }
 
+/* The same beside a node that @full has filled. */
+static int allocate_on_at_full(int full, int fd, char *map, int chunk, int node)
+{
+	int tries, nr = 0;
+
+	for (tries = 0; tries < FULL_TRIES && nr != 4; tries++) {
+		fill_again(full, fd, chunk, 4);
+		nr = allocate_on(fd, map, chunk, node);
+	}
+	return nr;
+}
+
 /* The set is the toucher's node and the one that is farthest by number: others are nearer to it. */
 TEST_F(place, full_node_of_a_preferred_set_gives_way_to_the_set_and_then_to_the_nearest)
 {
@@ -733,7 +806,7 @@ TEST_F(place, full_node_of_a_preferred_set_gives_way_to_the_set_and_then_to_the_
 	EXPECT_EQ(4, allocate_on(self->fd, self->map, 0, self->first));
 	full[0] = fill_node(self->dev, self->first);
 	ASSERT_LE(0, full[0]);
-	EXPECT_EQ(4, allocate_on(self->fd, self->map, 4, self->last));
+	EXPECT_EQ(4, allocate_on_at_full(full[0], self->fd, self->map, 4, self->last));
 	if (!outside) {
 		close(full[0]);
 		return;		/* a third node is there in check.sh's second machine */
@@ -747,10 +820,12 @@ TEST_F(place, full_node_of_a_preferred_set_gives_way_to_the_set_and_then_to_the_
 	ASSERT_EQ(0, param_set("limit_user_mb", 1 << 20));
 	full[1] = fill_node(self->dev, self->last);
 	ASSERT_LE(0, full[1]);
-	got = touch(self->map, 8);
+	region_populate(full[0], 0, 0, NULL);
+	got = touch_at_full(full[1], self->last, self->fd, self->map, 8);
 	EXPECT_NE(0, outside >> got & 1);
 	EXPECT_EQ(near, node_distance(self->first, got));
-	EXPECT_EQ(4, allocate_on(self->fd, self->map, 12, got));
+	region_populate(full[0], 0, 0, NULL);
+	EXPECT_EQ(4, allocate_on_at_full(full[1], self->fd, self->map, 12, got));
 	close(full[0]);
 	close(full[1]);
 }

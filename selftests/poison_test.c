@@ -2,9 +2,12 @@
 /*
  * Memory that the hardware lost, and memory that is taken out of use before that:
  * a poisoned page kills only who touches it, never comes back as zeroes, and is
- * never used again; a page that is soft-offlined moves.
+ * never used again; a page that is soft-offlined moves. And what comes of copies that
+ * meet such a page.
  */
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/uio.h>
 #include <linux/kernel-page-flags.h>
 
 #include "fixture.h"
@@ -351,6 +354,301 @@ TEST_F(poison, private_copy_that_is_lost_is_not_the_region_s)
 		SKIP(return, "MADV_HWPOISON");
 	EXPECT_TRUE(status == 0 || status == 128 + SIGBUS) TH_LOG("child: %d", status);
 	EXPECT_EQ(0, stamps_wrong(map, LENGTH, 10));
+}
+
+/*
+ * Copies that meet lost memory. No test can lose memory under a running copy; but the
+ * module in lost/ can answer for the copy as if it had.
+ */
+#define LOST "/sys/module/dvsm_lost/parameters/"
+
+/* Whether copies fail from now on, and what tells which page it was says so too. */
+static int lose_copies(bool lose)
+{
+	int ret = write_text(LOST "check", lose ? "Y" : "N");
+
+	return ret ? ret : write_text(LOST "copy", lose ? "Y" : "N");
+}
+
+/* Pages of a map as the fixture has it that are not as it wrote them. */
+static size_t nr_wrong(const char *map)
+{
+	return stamps_wrong(map, CHUNK, 31) + stamps_wrong(map + CHUNK, CHUNK, 32);
+}
+
+FIXTURE(copy)
+{
+	int dev;
+	int fd;
+	char *map;
+};
+
+FIXTURE_VARIANT(copy)
+{
+	uint64_t granularity;
+};
+
+FIXTURE_VARIANT_ADD(copy, chunk) { .granularity = CHUNK };
+FIXTURE_VARIANT_ADD(copy, block) { .granularity = 16 * PAGE };
+FIXTURE_VARIANT_ADD(copy, page) { .granularity = PAGE };
+
+FIXTURE_SETUP(copy)
+{
+	int ret;
+
+	OPEN_DEVICE_OR_SKIP(self->dev);
+	ret = lose_copies(false);
+	if (ret == -ENOENT && !getenv("DVSM_VM"))
+		SKIP(return, "no module that loses copies: load selftests/lost");
+	ASSERT_EQ(0, ret) TH_LOG("%s", strerror(-ret));
+	self->fd = region_create(self->dev, LENGTH, 0);
+	ASSERT_LE(0, self->fd);
+	self->map = region_map(self->fd, LENGTH, 0);
+	ASSERT_NE(MAP_FAILED, self->map);
+	stamp(self->map, CHUNK, 31);
+	stamp(self->map + CHUNK, CHUNK, 32);
+}
+
+FIXTURE_TEARDOWN_PARENT(copy)
+{
+	lose_copies(false);
+	EXPECT_NO_LEAK();
+}
+
+TEST_F(copy, write_that_cannot_have_one_is_sigbus_and_later_succeeds)
+{
+	for (int side = 0; side < 2; side++) {
+		unsigned long before;
+		char *other, *writer, *reader;
+		int snapshot;
+
+		other = snapshot_take_mapped(self->fd, LENGTH, variant->granularity,
+					     DVSM_SNAPSHOT_F_STRICT, &snapshot);
+		ASSERT_NE(MAP_FAILED, other);
+		writer = side ? other : self->map;
+		reader = side ? self->map : other;
+		before = pages_charged();
+		ASSERT_EQ(0, lose_copies(true));
+		EXPECT_EQ(SIGBUS, write_at(writer + BAD + 100, 3));
+		EXPECT_EQ(BUS_MCEERR_AR, last_signal_code());
+		ASSERT_EQ(0, lose_copies(false));
+		EXPECT_EQ(before, pages_charged());
+		EXPECT_EQ(0, nr_wrong(writer));
+		EXPECT_EQ(0, nr_wrong(reader));
+		EXPECT_EQ(0, write_at(writer + BAD + 100, 3));
+		EXPECT_EQ(variant->granularity / PAGE, pages_charged() - before);
+		EXPECT_EQ(3, writer[BAD + 100]);
+		EXPECT_EQ(0, reader[BAD + 100]);
+		EXPECT_EQ(0, nr_wrong(writer));
+		EXPECT_EQ(0, nr_wrong(reader));
+		ASSERT_EQ(0, munmap(other, LENGTH));
+		close(snapshot);
+		self->map[BAD + 100] = 0;
+	}
+}
+
+TEST_F(copy, writer_goes_on_at_the_cost_of_a_chunk_but_not_of_one_in_parts)
+{
+	bool whole = variant->granularity == CHUNK;
+	struct dvsm_region_info info;
+	int snapshot;
+	char *other = snapshot_take_mapped(self->fd, LENGTH, variant->granularity, 0, &snapshot);
+
+	ASSERT_NE(MAP_FAILED, other);
+	ASSERT_EQ(0, lose_copies(true));
+	EXPECT_EQ(whole ? 0 : SIGBUS, write_at(self->map + BAD + 100, 3));
+	ASSERT_EQ(0, lose_copies(false));
+	EXPECT_EQ(0, nr_wrong(self->map));
+	EXPECT_EQ(whole ? SIGBUS : 0, read_at(other + BAD));
+	EXPECT_EQ(0, stamps_wrong(other + CHUNK, CHUNK, 32));
+	ASSERT_EQ(0, region_info(snapshot, &info));
+	EXPECT_EQ(whole, info.out_nr_lost);
+	if (!whole)
+		EXPECT_EQ(0, stamps_wrong(other, CHUNK, 31));
+}
+
+TEST_F(copy, parts_that_are_there_stay_and_the_next_comes_later)
+{
+	unsigned long before;
+	int snapshot;
+	char *other;
+
+	if (variant->granularity == CHUNK)
+		SKIP(return, "no parts");
+	other = snapshot_take_mapped(self->fd, LENGTH, variant->granularity, 0, &snapshot);
+	ASSERT_NE(MAP_FAILED, other);
+	before = pages_charged();
+	ASSERT_EQ(0, write_at(self->map + 100, 1));
+	ASSERT_EQ(0, lose_copies(true));
+	EXPECT_EQ(SIGBUS, write_at(self->map + BAD + 100, 3));
+	EXPECT_EQ(0, write_at(self->map + 101, 2));
+	ASSERT_EQ(0, lose_copies(false));
+	EXPECT_EQ(0, nr_wrong(self->map));
+	EXPECT_EQ(0, nr_wrong(other));
+	EXPECT_EQ(0, self->map[BAD + 100]);
+	EXPECT_EQ(0, write_at(self->map + BAD + 100, 3));
+	EXPECT_EQ(2 * variant->granularity / PAGE, pages_charged() - before);
+	EXPECT_EQ(1, self->map[100]);
+	EXPECT_EQ(2, self->map[101]);
+	EXPECT_EQ(0, nr_wrong(self->map));
+	EXPECT_EQ(0, nr_wrong(other));
+}
+
+TEST_F(copy, parts_go_back_later)
+{
+	unsigned long before = pages_charged();
+	int snapshot;
+	char *other;
+
+	if (variant->granularity == CHUNK)
+		SKIP(return, "no parts");
+	other = snapshot_take_mapped(self->fd, LENGTH, variant->granularity, 0, &snapshot);
+	ASSERT_NE(MAP_FAILED, other);
+	ASSERT_EQ(0, write_at(self->map + BAD + 100, 3));
+	ASSERT_EQ(0, munmap(other, LENGTH));
+	close(snapshot);
+	/* A fault each: after some that were for nothing nobody tries any more. */
+	ASSERT_EQ(0, munmap(self->map, LENGTH));
+	self->map = region_map(self->fd, LENGTH, 0);
+	ASSERT_NE(MAP_FAILED, self->map);
+	ASSERT_EQ(0, lose_copies(true));
+	EXPECT_EQ(3, self->map[BAD + 100]);
+	ASSERT_EQ(0, lose_copies(false));
+	EXPECT_EQ(before + variant->granularity / PAGE, pages_charged());
+	EXPECT_EQ(0, nr_wrong(self->map));
+	EXPECT_EQ(before, pages_charged());
+	EXPECT_EQ(3, self->map[BAD + 100]);
+}
+
+TEST_F(copy, merge_that_would_need_one_changes_nothing)
+{
+	struct dvsm_snapshot_merge merge;
+	int snapshot;
+	char *other;
+
+	if (variant->granularity == CHUNK)
+		SKIP(return, "merges whole chunks");
+	other = snapshot_take_mapped(self->fd, LENGTH, variant->granularity, 0, &snapshot);
+	ASSERT_NE(MAP_FAILED, other);
+	ASSERT_EQ(0, write_at(self->map + 100, 1));
+	ASSERT_EQ(0, write_at(other + BAD + 100, 3));
+	ASSERT_EQ(0, lose_copies(true));
+	EXPECT_EQ(-EHWPOISON, snapshot_merge(self->fd, snapshot, 0, &merge));
+	/* The pages can be read when they are checked, but what they are to replace cannot be. */
+	ASSERT_EQ(0, write_text(LOST "check", "N"));
+	EXPECT_EQ(-EHWPOISON, snapshot_merge(self->fd, snapshot, 0, &merge));
+	ASSERT_EQ(0, lose_copies(false));
+	EXPECT_EQ(0, self->map[BAD + 100]);
+	EXPECT_EQ(1, self->map[100]);
+	EXPECT_EQ(0, nr_wrong(self->map));
+	EXPECT_EQ(0, nr_wrong(other));
+	EXPECT_EQ(0, snapshot_merge(self->fd, snapshot, 0, &merge));
+	EXPECT_EQ(variant->granularity, merge.out_merged);
+	EXPECT_EQ(3, self->map[BAD + 100]);
+	EXPECT_EQ(1, self->map[100]);
+	EXPECT_EQ(0, nr_wrong(self->map));
+}
+
+/* Both sides have parts of their own there: the first copy is the one into the region's page. */
+TEST_F(copy, page_that_a_merge_could_not_replace_stays_as_it_was)
+{
+	struct dvsm_snapshot_merge merge;
+	int snapshot;
+	char *other;
+
+	if (variant->granularity == CHUNK)
+		SKIP(return, "merges whole chunks");
+	other = snapshot_take_mapped(self->fd, LENGTH, variant->granularity, 0, &snapshot);
+	ASSERT_NE(MAP_FAILED, other);
+	ASSERT_EQ(0, write_at(self->map + 100, 1));
+	ASSERT_EQ(0, write_at(self->map + BAD + 100, 2));
+	ASSERT_EQ(0, write_at(other + BAD + 100, 3));
+	ASSERT_EQ(0, write_text(LOST "copy", "Y"));
+	EXPECT_EQ(-EHWPOISON, snapshot_merge(self->fd, snapshot, DVSM_MERGE_F_SNAPSHOT_WINS, &merge));
+	ASSERT_EQ(0, lose_copies(false));
+	/* What the kernel is told to lose it loses a little later. */
+	sleep_ms(200);
+	for (uint64_t at = 0; at < CHUNK; at += PAGE)
+		ASSERT_EQ(0, read_at(self->map + at));
+	EXPECT_EQ(2, self->map[BAD + 100]);
+	EXPECT_EQ(0, nr_wrong(self->map));
+	EXPECT_EQ(0, nr_wrong(other));
+	EXPECT_EQ(0, snapshot_merge(self->fd, snapshot, DVSM_MERGE_F_SNAPSHOT_WINS, &merge));
+	EXPECT_EQ(variant->granularity, merge.out_merged);
+	EXPECT_EQ(1, self->map[100]);
+	EXPECT_EQ(3, self->map[BAD + 100]);
+	EXPECT_EQ(0, nr_wrong(self->map));
+}
+
+TEST_F(copy, snapshot_that_has_to_copy_at_once_loses_the_chunk)
+{
+	struct dvsm_region_info info;
+	int fds[2], snapshot;
+	struct iovec iov = { .iov_base = self->map + BAD, .iov_len = PAGE };
+	char *other;
+
+	if (variant->granularity != CHUNK)
+		SKIP(return, "copies whole chunks");
+	ASSERT_EQ(0, pipe(fds));
+	/* Somebody holds a page: he might write to it. */
+	ASSERT_EQ(PAGE, vmsplice(fds[1], &iov, 1, 0));
+	ASSERT_EQ(0, lose_copies(true));
+	other = snapshot_take_mapped(self->fd, LENGTH, CHUNK, 0, &snapshot);
+	ASSERT_NE(MAP_FAILED, other);
+	EXPECT_EQ(-EHWPOISON, snapshot_take_range(self->fd, 0, 0, DVSM_SNAPSHOT_F_STRICT));
+	ASSERT_EQ(0, lose_copies(false));
+	EXPECT_EQ(SIGBUS, read_at(other));
+	EXPECT_EQ(0, stamps_wrong(other + CHUNK, CHUNK, 32));
+	EXPECT_EQ(0, nr_wrong(self->map));
+	ASSERT_EQ(0, region_info(snapshot, &info));
+	EXPECT_EQ(1, info.out_nr_lost);
+}
+
+/* On 6.1; newer kernels, and with them the module, move with a function of their own. */
+TEST_F(copy, chunk_moves_later)
+{
+	struct dvsm_region_migrate arg;
+	int there;
+
+	if (variant->granularity != CHUNK)
+		SKIP(return, "whole chunks");
+	NEED_NODES(2);
+	there = !page_node(self->map);
+	ASSERT_EQ(0, lose_copies(true));
+	region_migrate(self->fd, 0, CHUNK, 1 << there, &arg);
+	ASSERT_EQ(0, lose_copies(false));
+	EXPECT_EQ(CHUNK, arg.out_moved + arg.out_failed);
+	EXPECT_EQ(0, nr_wrong(self->map));
+	EXPECT_EQ(arg.out_moved ? there : !there, page_node(self->map));
+	EXPECT_EQ(0, region_migrate(self->fd, 0, CHUNK, 1 << there, &arg));
+	EXPECT_EQ(0, nr_wrong(self->map));
+	EXPECT_EQ(there, page_node(self->map));
+}
+
+TEST_F(copy, chunk_becomes_huge_later)
+{
+	struct dvsm_region_split cut = { .size = sizeof(cut) };
+	struct dvsm_region_promote join = { .size = sizeof(join) };
+	int fd = region_create(self->dev, CHUNK, 0);
+	char *map = region_map(fd, CHUNK, 0);
+
+	if (variant->granularity != CHUNK)
+		SKIP(return, "whole chunks");
+	ASSERT_NE(MAP_FAILED, map);
+	stamp(map, 64 * PAGE, 33);
+	ASSERT_EQ(0, ioctl(fd, DVSM_IOC_REGION_SPLIT, &cut));
+	ASSERT_EQ(1, cut.out_nr_split);
+	ASSERT_EQ(0, lose_copies(true));
+	EXPECT_EQ(0, ioctl(fd, DVSM_IOC_REGION_PROMOTE, &join));
+	ASSERT_EQ(0, lose_copies(false));
+	EXPECT_EQ(1, join.out_nr_busy);
+	EXPECT_EQ(0, stamps_wrong(map, 64 * PAGE, 33));
+	EXPECT_EQ(64 * PAGE, region_resident(fd));
+	join = (struct dvsm_region_promote) { .size = sizeof(join) };
+	EXPECT_EQ(0, ioctl(fd, DVSM_IOC_REGION_PROMOTE, &join));
+	EXPECT_EQ(1, join.out_nr_promoted);
+	EXPECT_EQ(0, stamps_wrong(map, 64 * PAGE, 33));
+	EXPECT_TRUE(is_zero(map + 64 * PAGE, CHUNK - 64 * PAGE));
 }
 
 TEST_HARNESS_MAIN

@@ -2,11 +2,15 @@
 /*
  * Populate: which ranges it takes, what it allocates, how it ends.
  */
+#include <dirent.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 
+#include "capability.h"
 #include "fixture.h"
 
 DVSM_FIXTURE(populate);
@@ -141,6 +145,65 @@ TEST_F(populate, two_at_once_allocate_everything_once)
 		EXPECT_EQ(0, child_wait(pids[i]));
 	EXPECT_EQ(48 * CHUNK, bytes[0] + bytes[1] + bytes[2]);
 	EXPECT_EQ(48 * CHUNK, region_resident(fd));
+}
+
+/* Threads of the kernel that help, of all callers. */
+static unsigned int nr_helpers(void)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+	unsigned int nr = 0;
+
+	while (proc && (entry = readdir(proc))) {
+		char path[300], name[64];
+
+		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
+		nr += *entry->d_name >= '0' && *entry->d_name <= '9' &&
+		      !read_text(path, name, sizeof(name)) &&
+		      !strncmp(name, "dvsm_populate", strlen("dvsm_populate"));
+	}
+	if (proc)
+		closedir(proc);
+	return nr;
+}
+
+/* They count for nobody's limit of processes. */
+TEST_F(populate, callers_together_get_no_more_helpers_than_there_are_CPUs)
+{
+	enum { NR = 12, LOOKS = 20 };
+	int fd = region_create(self->dev, 128 * CHUNK, 0);
+	unsigned long end = clock_ms() + 30000, *stop = share_anonymous(PAGE);
+	long nr_cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned int i, nr, most = 0;
+	pid_t pids[NR];
+
+	if (nr_cpus < 2)
+		SKIP(return, "one CPU");
+	ASSERT_LE(0, fd);
+	for (i = 0; i < NR; i++) {
+		pids[i] = child_start();
+		if (!pids[i]) {
+			int ret = 0;
+
+			while (!ret && !__atomic_load_n(stop, __ATOMIC_RELAXED)) {
+				ret = region_populate(fd, 0, 0, NULL);
+				if (!ret)
+					ret = region_discard(fd, 0, 0, NULL);
+			}
+			_exit(-ret);
+		}
+	}
+	/* Whoever looks is one of many who run: there may be helpers that he does not see. */
+	for (i = 0; (i < LOOKS || !most) && clock_ms() < end; i++) {
+		nr = nr_helpers();
+		if (nr > most)
+			most = nr;
+	}
+	__atomic_store_n(stop, 1, __ATOMIC_RELAXED);
+	for (i = 0; i < NR; i++)
+		EXPECT_EQ(0, child_wait(pids[i]));
+	EXPECT_LT(0, most);
+	EXPECT_GE(nr_cpus, most);
 }
 
 TEST_F(populate, pinned_region_has_nothing_left_to_populate)
@@ -285,6 +348,71 @@ TEST_F(populate, large_one_is_helped_on_the_callers_cpus)
 			TH_LOG("%d CPUs, %u threads", ways[i].cpus, ways[i].nr_threads);
 		}
 	}
+}
+
+/* How a process that populates is governed. */
+struct governed {
+	bool in_cgroup, is_nice, is_idle, may_nice;
+};
+
+static int become_governed(const struct governed *how, const struct cgroup *cgroup)
+{
+	struct cgroup root = { .path = "/sys/fs/cgroup" };
+	struct sched_param param = { 0 };
+
+	return cgroup_enter(how->in_cgroup ? cgroup : &root) ||
+	       (how->is_nice && setpriority(PRIO_PROCESS, 0, 1)) ||
+	       (how->is_idle && sched_setscheduler(0, SCHED_IDLE, &param)) ||
+	       (!how->may_nice && !capability_drop(CAP_SYS_NICE));
+}
+
+/* Helpers are kernel threads, which no cgroup and no nice value of the caller's binds. */
+TEST_F(populate, who_is_governed_and_may_not_change_that_works_alone)
+{
+	static const struct governed ways[] = {
+		{ }, { .in_cgroup = true, .may_nice = true }, { .in_cgroup = true }, { .is_nice = true },
+		{ .is_nice = true, .may_nice = true }, { .is_idle = true },
+	};
+	const size_t length = 256 * MIB;
+	struct cgroup cgroup;
+	cpu_set_t all;
+	bool has_cpu;
+	size_t i;
+
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(all), &all));
+	if (CPU_COUNT(&all) < 2)
+		SKIP(return, "one CPU");
+	NEED_CGROUP(&cgroup, "cpu");
+	/* Some kernels have no such controller, the debug kernel among them. */
+	has_cpu = !write_text("/sys/fs/cgroup/cgroup.subtree_control", "+cpu");
+	for (i = 0; i < ARRAY_SIZE(ways); i++) {
+		bool governed = ways[i].in_cgroup || ways[i].is_nice || ways[i].is_idle;
+		int expected = governed && !ways[i].may_nice ? 0 : CPU_COUNT(&all) - 1;
+		int round, most = 0, now = 0;
+
+		if (ways[i].in_cgroup && !has_cpu)
+			continue;
+		/* They may be gone before anybody looks: then once more. */
+		for (round = 0; round < (expected ? 8 : 2) && now >= 0 && (!expected || most < expected); round++) {
+			int fd = region_create(self->dev, length, 0);
+			pid_t pid;
+
+			ASSERT_LE(0, fd);
+			pid = child_start();
+			if (!pid)
+				_exit(become_governed(&ways[i], &cgroup) || region_populate(fd, 0, 0, NULL));
+			now = helpers_of(pid, &all);
+			most = now > most ? now : most;
+			EXPECT_EQ(length, region_resident(fd));
+			close(fd);
+			EXPECT_NO_LEAK();
+		}
+		EXPECT_LE(0, now) TH_LOG("way %zu", i);
+		EXPECT_EQ(expected, most) TH_LOG("way %zu", i);
+	}
+	if (has_cpu)
+		EXPECT_EQ(0, write_text("/sys/fs/cgroup/cgroup.subtree_control", "-cpu"));
+	cgroup_remove(&cgroup);
 }
 
 TEST_F(populate, work_for_several_cpus_is_shared_by_the_nodes_that_own_the_memory)

@@ -93,6 +93,22 @@ python_mmap()
 	END
 }
 
+# numactl_places PAGES-ON-0 PAGES-ON-1 OPTION: where 32 MiB are that a program touches which knows nothing of nodes
+numactl_places()
+{
+	numactl "$3" python3 - "$1" "$2" <<-'END'
+	import mmap, os, re, sys
+	length = 32 << 20
+	memory = mmap.mmap(os.open("/dev/dvsm", os.O_RDWR), length)
+	for chunk in range(0, length, 2 << 20):
+	    memory[chunk] = 1
+	line = [line for line in open("/proc/self/numa_maps") if "dvsm:implicit" in line][0]
+	print(line)
+	pages = dict(re.findall(r" N(\d)=(\d+)", line))
+	assert [pages.get("0", "0"), pages.get("1", "0")] == sys.argv[1:], pages
+	END
+}
+
 # All of them, the one too that is left out where there is no device.
 readme_programs()
 {
@@ -101,7 +117,7 @@ readme_programs()
 	! grep -q SKIP said && grep -q '^# device: .* in 2 MiB pages$' said
 }
 
-echo 1..7
+echo 1..9
 guest_memory >log 2>&1
 result "QEMU: a guest's memory, in huge pages" $?
 verify psync >log 2>&1
@@ -112,6 +128,10 @@ fixed_buffers >log 2>&1
 result "fio: O_DIRECT by io_uring from fixed buffers, or the kernel's refusal" $?
 python_mmap >log 2>&1
 result "python3: mmap, shared by forked workers" $?
+{ numactl_places 8192 0 --membind=0 && numactl_places 0 8192 --membind=1; } >log 2>&1
+result "numactl --membind: all on that node" $?
+numactl_places 4096 4096 --interleave=all >log 2>&1
+result "numactl --interleave: half on each node" $?
 readme_programs >log 2>&1
 result "README's programs" $?
 nothing_left >log 2>&1

@@ -260,6 +260,38 @@ TEST_F(storm, faults_discards_populates_maps_and_forks_at_once_lose_nothing)
 		EXPECT_EQ(0, child_wait(pids[i])) TH_LOG("process %d", i);
 }
 
+/* Each has a chunk of its own, whose lock keeps nobody else out. */
+TEST_F(race, faults_of_many_at_once_are_each_counted)
+{
+	enum { NR = 4, ROUNDS = 2000 };
+	int fd = region_create(self->dev, NR * CHUNK, 0);
+	struct barrier *barrier = barrier_make(NR);
+	struct dvsm_region_info info;
+	pid_t pids[NR];
+	int i, round;
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, region_populate(fd, 0, 0, NULL));
+	for (i = 0; i < NR; i++) {
+		pids[i] = child_start();
+		if (!pids[i]) {
+			volatile char *map = mmap(NULL, CHUNK, PROT_READ, MAP_SHARED, fd, i * CHUNK);
+
+			if (map == MAP_FAILED)
+				_exit(1);
+			barrier_wait(barrier);
+			for (round = 0; round < ROUNDS; round++)
+				if (map[round % PAGE] || madvise((void *)map, CHUNK, MADV_DONTNEED))
+					_exit(1);
+			_exit(0);
+		}
+	}
+	for (i = 0; i < NR; i++)
+		EXPECT_EQ(0, child_wait(pids[i]));
+	ASSERT_EQ(0, region_info(fd, &info));
+	EXPECT_EQ(NR * ROUNDS, info.out_nr_faults);
+}
+
 /*
  * Writers spin on a chunk through their own processors' TLBs while it is
  * discarded and its memory is at once part of another region. A write that goes

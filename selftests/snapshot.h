@@ -7,31 +7,32 @@
 
 #include "fixture.h"
 
-static inline int snapshot_take_range(int fd, uint64_t offset, uint64_t length, uint32_t flags)
+/* @granularity: bytes that a write copies; 0: a chunk */
+static inline int
+snapshot_take_as(int fd, uint64_t offset, uint64_t length, uint64_t granularity, uint32_t flags)
 {
 	struct dvsm_snapshot_take arg = {
 		.size = sizeof(arg),
 		.flags = flags,
 		.offset = offset,
 		.length = length,
+		.granularity = granularity,
 	};
 	int ret = ioctl(fd, DVSM_IOC_SNAPSHOT_TAKE, &arg);
 
 	return ret < 0 ? -errno : ret;
 }
 
-/* @granularity: bytes that a write copies */
+static inline int __attribute__((unused))
+snapshot_take_range(int fd, uint64_t offset, uint64_t length, uint32_t flags)
+{
+	return snapshot_take_as(fd, offset, length, 0, flags);
+}
+
 static inline int __attribute__((unused))
 snapshot_take_in_parts(int fd, uint64_t granularity, uint32_t flags)
 {
-	struct dvsm_snapshot_take arg = {
-		.size = sizeof(arg),
-		.flags = flags,
-		.granularity = granularity,
-	};
-	int ret = ioctl(fd, DVSM_IOC_SNAPSHOT_TAKE, &arg);
-
-	return ret < 0 ? -errno : ret;
+	return snapshot_take_as(fd, 0, 0, granularity, flags);
 }
 
 /* A snapshot of all of a region, mapped; MAP_FAILED if either cannot be had. */
@@ -42,9 +43,9 @@ snapshot_take_mapped(int fd, size_t length, uint64_t granularity, uint32_t flags
 	return *snapshot < 0 ? MAP_FAILED : region_map(*snapshot, length, 0);
 }
 
-static inline int snapshot_take(int fd)
+static inline int __attribute__((unused)) snapshot_take(int fd)
 {
-	return snapshot_take_range(fd, 0, 0, 0);
+	return snapshot_take_as(fd, 0, 0, 0, 0);
 }
 
 static inline int __attribute__((unused)) snapshot_restore(int fd, int snapshot)

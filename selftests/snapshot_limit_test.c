@@ -187,6 +187,8 @@ TEST_F(snapshot_limit, taker_at_his_memlock_limit_is_not_in_need_of_it)
 	EXPECT_EQ(before.pinned_pages, after.pinned_pages);
 }
 
+#define LOST "/sys/module/dvsm_lost/parameters/copy"	/* lost/: whether copies fail */
+
 /* A region of eight chunks, and a snapshot of it whose taker pays from the cgroup. */
 FIXTURE(snapshot_payer) {
 	int dev;
@@ -225,6 +227,7 @@ FIXTURE_SETUP(snapshot_payer)
 
 FIXTURE_TEARDOWN_PARENT(snapshot_payer)
 {
+	write_text(LOST, "N");
 	EXPECT_EQ(0, cgroup_event(&self->cgroup, "memory.events", "oom_kill"));
 	EXPECT_TRUE(cgroup_drains_to(&self->cgroup, MIB, 10))
 		TH_LOG("%lu kept", cgroup_get(&self->cgroup, "memory.current"));
@@ -414,6 +417,50 @@ TEST_F(snapshot_payer, live_writer_goes_on_where_a_snapshot_s_payer_is_at_his_li
 	EXPECT_EQ(0, child_wait(taker));
 }
 
+/*
+ * The writer who goes on puts its parts back in the place of what the snapshot read. Where one is
+ * lost meanwhile it loses that and nothing else.
+ */
+TEST_F(snapshot_payer, live_writer_who_goes_on_loses_no_more_than_a_part_that_is_lost)
+{
+	const size_t part = variant->granularity, last = CHUNK - part;
+	struct dvsm_region_info info;
+	pid_t taker;
+	size_t at;
+	int ret;
+
+	if (part == CHUNK)
+		SKIP(return, "no parts");
+	if (access(LOST, W_OK) && !getenv("DVSM_VM"))
+		SKIP(return, "no module that loses copies: load selftests/lost");
+	START_TAKER(taker, 0, false);
+	ASSERT_EQ(0, write_at(self->map + last + 32, 'w'));
+	ASSERT_EQ(0, limit_set(&self->cgroup, cgroup_get(&self->cgroup, "memory.current")));
+	ASSERT_EQ(0, write_text(LOST, "Y"));
+	/* A part for which there is room after all cannot be copied either. */
+	ret = EHWPOISON;
+	for (at = 0; at < last && ret; at += part) {
+		if (variant->by_call)
+			ret = pwrite(self->fd, "w", 1, at + 32) == 1 ? 0 : errno;
+		else
+			ret = write_at(self->map + at + 32, 'w');
+		if (ret && ret != EHWPOISON && ret != SIGBUS)
+			break;
+	}
+	ASSERT_EQ(0, write_text(LOST, "N"));
+	ASSERT_EQ(0, ret);
+	EXPECT_EQ(0, stamps_wrong(self->map, last, OLD));
+	EXPECT_EQ('w', self->map[at - part + 32]);
+	for (at = last; at < CHUNK; at += PAGE)
+		EXPECT_EQ(SIGBUS, read_at(self->map + at));
+	EXPECT_EQ(0, memcmp(self->map + CHUNK, self->old + CHUNK, LENGTH - CHUNK));
+	EXPECT_EQ(SIGBUS, read_at(self->old));
+	ASSERT_EQ(0, region_info(self->snapshot, &info));
+	EXPECT_EQ(1, info.out_nr_lost);
+	ASSERT_EQ(0, step_on(self->sock[0]));
+	EXPECT_EQ(0, child_wait(taker));
+}
+
 /* To pin what is shared is to copy it. */
 TEST_F(snapshot_payer, pin_at_the_limit_is_refused_and_leaves_no_pin)
 {
@@ -532,6 +579,39 @@ TEST_F(snapshot_books, writer_at_his_limit_pays_for_nothing_that_somebody_elses_
 		ASSERT_EQ(1, pread(self->fd, &byte, 1, at));
 		ASSERT_EQ('n', byte);
 	}
+}
+
+/*
+ * For a snapshot of zeroes the family notes which chunks were written to, and goes on to know it
+ * when they are discarded. Each that is noted here is far from the others: half a KiB.
+ */
+TEST_F(snapshot_books, what_says_that_zeroes_were_written_to_is_paid_for_by_the_writer)
+{
+	enum { NR = 2000 };
+	const unsigned long far = 64 * CHUNK;
+	int fd = region_create(self->dev, NR * far, 0), snapshot = snapshot_take(fd);
+	pid_t pid;
+
+	ASSERT_LE(0, fd);
+	ASSERT_LE(0, snapshot);
+	pid = child_start();
+	if (!pid) {
+		unsigned long at, before;
+
+		if (cgroup_enter(&self->cgroup))
+			_exit(199);
+		before = cgroup_get(&self->cgroup, "memory.current");
+		for (at = 0; at < NR * far; at += far)
+			if (pwrite(fd, "n", 1, at) != 1 || region_discard(fd, at, CHUNK, NULL))
+				_exit(errno);
+		_exit(cgroup_get(&self->cgroup, "memory.current") < before + NR * 360UL ? 198 : 0);
+	}
+	EXPECT_EQ(0, child_wait(pid));
+	EXPECT_EQ(0, region_resident(fd));
+	close(snapshot);
+	close(fd);
+	EXPECT_TRUE(cgroup_drains_to(&self->cgroup, MIB / 2, 10))
+		TH_LOG("%lu kept", cgroup_get(&self->cgroup, "memory.current"));
 }
 
 TEST_HARNESS_MAIN

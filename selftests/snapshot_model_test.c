@@ -32,6 +32,8 @@ struct member {
 	int fd;				/* -1: not in use */
 	__u64 id;			/* to be known as a parent */
 	__u64 parent;
+	struct span taken;
+	struct span descent;
 	char *map[2];
 	__u64 words[NR_PAGES][NR_WORDS];
 	__u64 contents[ALL_CHUNKS];
@@ -171,29 +173,25 @@ static void do_take(struct member *m)
 {
 	struct dvsm_snapshot_take arg = { .size = sizeof(arg) };
 	struct member *s = pick_free();
-	size_t first = 0, end = ALL_CHUNKS;
+	struct span span = span_draw(ALL_CHUNKS);
 
 	action = "take";
 	if (!s)
 		return;
-	if (!draw(4)) {
-		first = draw(NR_CHUNKS);
-		end = first + 1 + draw(ALL_CHUNKS - first);
-	}
-	arg.offset = first * CHUNK;
-	arg.length = end == ALL_CHUNKS ? 0 : (end - first) * CHUNK;
+	arg.offset = span.first * CHUNK;
+	arg.length = span.end == ALL_CHUNKS ? 0 : (span.end - span.first) * CHUNK;
 	s->fd = command_by(worker_knows(m->id), m->fd, DVSM_IOC_SNAPSHOT_TAKE, &arg);
 	check(s->fd >= 0, "take");
 	s->parent = m->id;
 	s->id = ++last_id;
+	s->taken = span;
+	s->descent = span_in_common(span, m->descent);
 	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++) {
-		bool in = chunk >= first && chunk < end;
-
-		s->contents[chunk] = in ? m->contents[chunk] : 0;
+		s->contents[chunk] = span_has(span, chunk) ? m->contents[chunk] : 0;
 		s->base[chunk] = s->contents[chunk];
 	}
 	for (size_t page = 0; page < NR_PAGES; page++) {
-		bool in = chunk_of(page) >= first && chunk_of(page) < end;
+		bool in = span_has(span, chunk_of(page));
 
 		for (int word = 0; word < NR_WORDS; word++)
 			s->words[page][word] = in ? m->words[page][word] : 0;
@@ -227,7 +225,7 @@ static void do_restore(struct member *s)
 		return;
 	check(!command_by(worker_knows(m->id) && worker_knows(s->id), m->fd,
 			  DVSM_IOC_SNAPSHOT_RESTORE, &arg), "restore");
-	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++) {
+	for (size_t chunk = s->taken.first; chunk < s->taken.end; chunk++) {
 		copy_chunk(m, s, chunk);
 		s->base[chunk] = s->contents[chunk];
 	}
@@ -264,7 +262,7 @@ static void do_merge(struct member *s)
 			 DVSM_IOC_SNAPSHOT_MERGE, &arg);
 	if (m->contents[TAIL] == s->base[TAIL] && is_in(ranges, arg.out_nr_conflicts, TAIL))
 		m->contents[TAIL] = ++last_contents;
-	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++)
+	for (size_t chunk = s->taken.first; chunk < s->taken.end; chunk++)
 		nr_conflicts += s->contents[chunk] != s->base[chunk] &&
 				m->contents[chunk] != s->base[chunk];
 	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++)
@@ -275,7 +273,7 @@ static void do_merge(struct member *s)
 		return;
 	}
 	check(ret == 0, "merge");
-	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++) {
+	for (size_t chunk = s->taken.first; chunk < s->taken.end; chunk++) {
 		bool theirs = m->contents[chunk] != s->base[chunk];
 
 		if (s->contents[chunk] == s->base[chunk])
@@ -335,6 +333,8 @@ static void do_diff(struct member *a)
 		.other = b->fd,
 	};
 
+	struct span span = span_compared(a, b);
+
 	action = "diff";
 	if (a == b)
 		return;
@@ -346,16 +346,16 @@ static void do_diff(struct member *a)
 	for (size_t chunk = 0; chunk < ALL_CHUNKS; chunk++) {
 		bool differ = is_in(ranges, arg.out_nr_ranges, chunk);
 
-		if (differ == (a->contents[chunk] != b->contents[chunk]))
+		if (differ == (span_has(span, chunk) && a->contents[chunk] != b->contents[chunk]))
 			continue;
-		if (differ && chunk == TAIL)
+		if (differ && chunk == TAIL && span_has(span, chunk))
 			continue;
 		ksft_print_msg("chunk %zu of %td and %td: %llu %llu\n", chunk, a - members,
 			       b - members, (unsigned long long)a->contents[chunk],
 			       (unsigned long long)b->contents[chunk]);
 		fail("diff is wrong");
 	}
-	for (size_t chunk = 0; arg.flags && chunk < ALL_CHUNKS; chunk++) {
+	for (size_t chunk = span.first; arg.flags && chunk < span.end; chunk++) {
 		copy_chunk(b, a, chunk);
 		b->base[chunk] = b->contents[chunk];
 	}
@@ -472,6 +472,7 @@ static void history(int dev, bool written)
 	members[0].fd = region_create(dev, LENGTH, 0);
 	check(members[0].fd >= 0, "create");
 	members[0].id = ++last_id;
+	members[0].taken = members[0].descent = (struct span) { .end = ALL_CHUNKS };
 	member_map(&members[0]);
 	if (written)
 		write_everywhere(&members[0]);

@@ -306,12 +306,25 @@ static uint64_t cpu_ns(void)
 	return now.tv_sec * 1000000000ULL + now.tv_nsec;
 }
 
+static int compare_u64(const void *a, const void *b)
+{
+	uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+
+	return (left > right) - (left < right);
+}
+
+static uint64_t median(uint64_t *values, size_t nr)
+{
+	qsort(values, nr, sizeof(*values), compare_u64);
+	return values[nr / 2];
+}
+
 /* Each is written to, so that each has contents of its own over those before; all stay open. */
 TEST_F(snapshot, a_thousand_generations_that_wrote_keep_each_its_contents)
 {
 	enum { NR = 1000, LAST = 100 };
 	struct rlimit files = { .rlim_cur = NR + 100, .rlim_max = NR + 100 };
-	uint64_t begin, first = 0, last = 0;
+	uint64_t begin, took[NR + 1], first, last;
 	int fds[NR + 1] = { self->fd };
 	uint32_t word;
 	int i, at;
@@ -322,10 +335,7 @@ TEST_F(snapshot, a_thousand_generations_that_wrote_keep_each_its_contents)
 		fds[i] = snapshot_take_in_parts(fds[i - 1], PAGE, 0);
 		ASSERT_LE(0, fds[i]) TH_LOG("snapshot %d", i);
 		ASSERT_EQ((ssize_t)sizeof(i), pwrite(fds[i], &i, sizeof(i), i % 512 * PAGE + 8));
-		if (i <= LAST)
-			first += cpu_ns() - begin;
-		else if (i > NR - LAST)
-			last += cpu_ns() - begin;
+		took[i] = cpu_ns() - begin;
 	}
 	for (i = 1; i <= NR; i++) {
 		for (at = i; at > 0 && at > i - 512; at -= 101) {
@@ -336,7 +346,10 @@ TEST_F(snapshot, a_thousand_generations_that_wrote_keep_each_its_contents)
 		ASSERT_EQ((ssize_t)sizeof(word), pread(fds[i - 1], &word, sizeof(word), i % 512 * PAGE + 8));
 		ASSERT_NE(i, word);
 	}
-	TH_LOG("the first hundred took %lu us, the last %lu us", first / 1000, last / 1000);
+	/* Medians: what else the machine does counts as ours in a VM. */
+	first = median(took + 1, LAST);
+	last = median(took + 1 + NR - LAST, LAST);
+	TH_LOG("of the first hundred one took %lu us, of the last %lu us", first / 1000, last / 1000);
 	EXPECT_GT(5 * first, last);
 }
 
@@ -470,6 +483,35 @@ TEST_F(snapshot, of_an_implicit_region_is_copied_at_once)
 	stamp(map, CHUNK, 7);
 	map = region_map(s, CHUNK, 0);
 	EXPECT_EQ(0, stamps_wrong(map, CHUNK, 6));
+}
+
+/* Devices write to the parent without a fault: its snapshots are copies, and nothing tells what was written. */
+TEST_F(snapshot, copy_of_what_devices_write_to_is_compared_chunk_by_chunk_and_never_merged)
+{
+	char *map = region_map(self->dev, PAGE, 0);
+	int fds[] = {
+		region_create(self->dev, LENGTH, DVSM_REGION_F_REGISTRABLE),
+		region_create(self->dev, LENGTH, DVSM_REGION_F_PINNED),
+		self->dev,	/* implicit */
+	};
+	size_t i;
+
+	ASSERT_NE(MAP_FAILED, map);
+	for (i = 0; i < ARRAY_SIZE(fds); i++) {
+		struct dvsm_range ranges[4], many[256];
+		struct dvsm_snapshot_merge merge;
+		int s;
+
+		ASSERT_EQ(0, region_populate(fds[i], 0, LENGTH, NULL));
+		s = snapshot_take(fds[i]);
+		ASSERT_LE(0, s);
+		ASSERT_EQ(1, region_diff(fds[i], s, ranges, 4)) TH_LOG("region %zu", i);
+		EXPECT_EQ(0, ranges[0].offset);
+		EXPECT_EQ(LENGTH, ranges[0].length);
+		EXPECT_EQ(1, pwrite(s, "x", 1, 0));
+		EXPECT_EQ(-EOPNOTSUPP, snapshot_merge(fds[i], s, 0, &merge));
+		EXPECT_EQ(-EOPNOTSUPP, snapshot_advance(fds[i], s, many, 256));
+	}
 }
 
 TEST_F(snapshot, discard_of_one_side_leaves_the_other)
@@ -835,7 +877,8 @@ TEST_F(snapshot, commands_answer_mistakes_with_their_errno)
 	EXPECT_EQ(-EINVAL, snapshot_restore(self->fd, t));
 	EXPECT_EQ(-EBADF, snapshot_restore(self->fd, -1));
 	EXPECT_EQ(-EBADF, snapshot_restore(self->fd, self->dev));
-	EXPECT_EQ(-EOPNOTSUPP, snapshot_restore(registrable, eager));
+	EXPECT_EQ(-EINVAL, snapshot_restore(registrable, s));
+	EXPECT_EQ(0, snapshot_restore(registrable, eager));
 	EXPECT_EQ(-EINVAL, snapshot_merge(self->fd, s, DVSM_MERGE_F_PARENT_WINS |
 					  DVSM_MERGE_F_SNAPSHOT_WINS, &merge));
 	EXPECT_EQ(-EINVAL, snapshot_merge(self->fd, t, 0, &merge));

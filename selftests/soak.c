@@ -122,6 +122,7 @@ int main(int argc, char **argv)
 	bool is_empty;
 	int dev;
 
+	fail_nth_exec_without_rseq(argv);
 	write_text("/proc/sys/kernel/numa_balancing", "0");
 	dev = device_open(O_RDWR);
 	field = dev < 0 ? NULL : field_make(dev, seconds * 1000);

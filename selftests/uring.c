@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * io_uring by system calls alone: requests are handed over one at a time.
+ * io_uring by system calls alone.
  */
 #include <linux/io_uring.h>
 #include <sys/syscall.h>
@@ -38,12 +38,24 @@ static int uring_map(struct uring *ring, const struct io_uring_params *params)
 int uring_open(struct uring *ring, unsigned int entries)
 {
 	struct io_uring_params params = {};
+	int ret;
 
 	memset(ring, 0, sizeof(*ring));
 	ring->fd = syscall(SYS_io_uring_setup, entries, &params);
 	if (ring->fd < 0)
 		return -errno;
-	return uring_map(ring, &params);
+	ret = uring_map(ring, &params);
+	if (ret)
+		uring_close(ring);
+	return ret;
+}
+
+int uring_limit_workers(struct uring *ring, unsigned int nr)
+{
+	unsigned int limits[2] = { nr, nr };
+
+	return syscall(SYS_io_uring_register, ring->fd, IORING_REGISTER_IOWQ_MAX_WORKERS, limits, 2)
+		? -errno : 0;
 }
 
 void uring_close(struct uring *ring)
@@ -52,6 +64,7 @@ void uring_close(struct uring *ring)
 	munmap(ring->cq, ring->cq_size);
 	munmap(ring->sqes, ring->sqes_size);
 	close(ring->fd);
+	ring->fd = -1;
 }
 
 int uring_register_buffers(struct uring *ring, void *addr, size_t length)
@@ -76,15 +89,24 @@ static int uring_enter(struct uring *ring, unsigned int nr, unsigned int wait)
 	return ret < 0 ? -errno : ret == nr ? 0 : -EIO;
 }
 
-int uring_submit(struct uring *ring, const struct io_uring_sqe *sqe)
+int uring_submit_all(struct uring *ring, const struct io_uring_sqe *sqes, unsigned int nr)
 {
 	unsigned int tail = *word(ring->sq, ring->sq_tail_at);
-	unsigned int slot = tail & ring->sq_mask;
+	unsigned int i;
 
-	((struct io_uring_sqe *)ring->sqes)[slot] = *sqe;
-	word(ring->sq, ring->sq_array_at)[slot] = slot;
-	__atomic_store_n(word(ring->sq, ring->sq_tail_at), tail + 1, __ATOMIC_RELEASE);
-	return uring_enter(ring, 1, 0);
+	for (i = 0; i < nr; i++) {
+		unsigned int slot = (tail + i) & ring->sq_mask;
+
+		((struct io_uring_sqe *)ring->sqes)[slot] = sqes[i];
+		word(ring->sq, ring->sq_array_at)[slot] = slot;
+	}
+	__atomic_store_n(word(ring->sq, ring->sq_tail_at), tail + nr, __ATOMIC_RELEASE);
+	return uring_enter(ring, nr, 0);
+}
+
+int uring_submit(struct uring *ring, const struct io_uring_sqe *sqe)
+{
+	return uring_submit_all(ring, sqe, 1);
 }
 
 bool uring_reap(struct uring *ring, struct io_uring_cqe *cqe)

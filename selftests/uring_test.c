@@ -135,6 +135,32 @@ TEST_F(uring, registration_outlives_mapping_and_descriptors)
 	EXPECT_EQ(0, stamps_wrong(check, CHUNK, 4));
 }
 
+/* Which of the four chunks say that they are pinned, by bits. */
+static int pinned_chunks(FIXTURE_DATA(uring) *self)
+{
+	struct dvsm_chunk chunks[4];
+	int pinned = 0;
+
+	if (region_residency(self->fd, 0, LENGTH, chunks, 4) != 4)
+		return -1;
+	for (int i = 0; i < 4; i++)
+		pinned |= chunks[i].flags & DVSM_CHUNK_F_PINNED ? 1 << i : 0;
+	return pinned;
+}
+
+TEST_F(uring, registered_chunks_say_that_they_are_pinned)
+{
+	int always = variant->flags & DVSM_REGION_F_PINNED ? 0xf : 0;
+
+	stamp(self->map, LENGTH, 6);
+	EXPECT_EQ(always, pinned_chunks(self));
+	if (uring_register_buffers(&self->ring, self->map + CHUNK + PAGE, CHUNK))
+		SKIP(return, "this kernel takes no fixed buffers in regions");
+	EXPECT_EQ(always | 0x6, pinned_chunks(self));
+	EXPECT_EQ(0, uring_unregister_buffers(&self->ring));
+	EXPECT_EQ(always, pinned_chunks(self));
+}
+
 TEST_F(uring, discard_below_a_registration_gives_the_region_fresh_zeroes)
 {
 	if (variant->flags & DVSM_REGION_F_PINNED)
@@ -147,6 +173,68 @@ TEST_F(uring, discard_below_a_registration_gives_the_region_fresh_zeroes)
 	EXPECT_EQ(0, stamps_wrong(self->map + CHUNK, 0, 5));
 	EXPECT_EQ(0, uring_unregister_buffers(&self->ring));
 	EXPECT_TRUE(is_zero(self->map, CHUNK));
+}
+
+/*
+ * A ring is a device that outlives its process here: the test has it, and the process
+ * that is killed has the region, registers it, and lets reads wait for a pipe.
+ */
+TEST_F(uring, ring_keeps_the_memory_of_a_killed_process_until_it_lets_go)
+{
+	const size_t length = 32 * CHUNK;
+	char **map = share_anonymous(sizeof(*map)), *check = malloc(CHUNK);
+	struct io_uring_cqe cqe;
+	struct counts counts;
+	unsigned long before, end;
+	int pipe_fds[2], i;
+	pid_t pid;
+
+	if (register_all(self))
+		SKIP(return, "this kernel takes no fixed buffers in regions");
+	ASSERT_EQ(0, uring_unregister_buffers(&self->ring));
+	ASSERT_EQ(0, pipe(pipe_fds));
+	munmap(self->map, LENGTH);
+	close(self->fd);
+	if (!variant->implicit)
+		close(self->dev);
+	ASSERT_TRUE(counts_reach_zero(&counts, 10));
+	before = pages_free();
+	pid = child_start();
+	if (!pid) {
+		int dev = device_open(O_RDWR);
+
+		*map = region_map(variant->implicit ? dev :
+				  region_create(dev, length, variant->flags), length, 0);
+		if (*map == MAP_FAILED || uring_register_buffers(&self->ring, *map, length))
+			_exit(1);
+		stamp(*map + length - CHUNK, CHUNK, 7);
+		for (i = 0; i < 2; i++) {
+			struct io_uring_sqe sqe = {
+				.opcode = IORING_OP_READ_FIXED,
+				.fd = pipe_fds[0],
+				.addr = (uintptr_t)*map + i * CHUNK,
+				.len = CHUNK,
+			};
+
+			if (uring_submit(&self->ring, &sqe))
+				_exit(2);
+		}
+		raise(SIGKILL);
+	}
+	ASSERT_EQ(128 + SIGKILL, child_wait(pid));
+	/* The region is gone. Its memory is not, nor what it holds; nor are the reads. */
+	EXPECT_FALSE(uring_reap(&self->ring, &cqe));
+	EXPECT_TRUE(counts_reach_zero(&counts, 10));
+	EXPECT_LE(pages_free() + (length - LENGTH) / PAGE, before);
+	EXPECT_EQ(CHUNK, uring_rw(&self->ring, IORING_OP_WRITE_FIXED, self->file,
+				  *map + length - CHUNK, CHUNK, 0));
+	ASSERT_EQ(CHUNK, pread(self->file, check, CHUNK, 0));
+	EXPECT_EQ(0, stamps_wrong(check, CHUNK, 7));
+	uring_close(&self->ring);
+	end = clock_ms() + 10000;
+	while (pages_free() + 2 * LENGTH / PAGE < before && clock_ms() < end)
+		sleep_ms(50);
+	EXPECT_LE(before, pages_free() + 2 * LENGTH / PAGE);
 }
 
 TEST_HARNESS_MAIN

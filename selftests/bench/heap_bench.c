@@ -7,6 +7,7 @@
  * for hand-off that of the busier side, without what it takes to sleep when it has to wait.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -21,6 +22,20 @@
 #include <unistd.h>
 
 #include "heap_bench.h"
+
+/* A sum of the kernel's over all mappings of this process, in bytes. Allocates nothing. */
+static size_t smaps_bytes(const char *field)
+{
+	char text[4096], *at;
+	int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
+	ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	text[length > 0 ? length : 0] = 0;
+	at = strstr(text, field);
+	return at ? strtoul(strchr(at, ':') + 1, NULL, 10) << 10 : 0;
+}
 
 #ifdef BENCH_INLINE
 #include BENCH_INLINE
@@ -281,12 +296,63 @@ static uint64_t footprint(int self)
 	return nr;
 }
 
+/* Resident memory, of the process and behind the allocator, beyond what there was at first. */
+static double resident(void)
+{
+	static size_t before;
+	size_t now = smaps_bytes("Rss") + bench_resident();
+
+	before = before ? before : now;
+	return ((double)now - (double)before) / MIB;
+}
+
+static struct {
+	double peak, after, trimmed;	/* MiB */
+} phase_resident;
+
+/*
+ * A phase with 400,000 blocks of 16 to 1500 bytes and 100 of up to 1 MiB, which end; then half a second of one with some
+ * blocks of another size, in which an allocator's own policy does what it does; then it is asked to trim.
+ */
+static uint64_t phase(int self)
+{
+	enum { SMALL = 400000, NR = SMALL + 100, LATER = 1000 };
+	const struct timespec pause = { .tv_nsec = 10000000 };
+	void **blocks = mmap(NULL, NR * sizeof(void *), PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	uint64_t seed = (uint64_t)self + 1;
+	size_t size;
+	int i, round;
+
+	resident();
+	for (i = 0; i < NR; i++) {
+		size = i < SMALL ? 16 + random_next(&seed) % 1485 : 4096 + random_next(&seed) % MIB;
+		blocks[i] = bench_malloc(size);
+		memset(blocks[i], 1, size);
+	}
+	phase_resident.peak = resident();
+	for (i = 0; i < NR; i++)
+		bench_free(blocks[i]);
+	for (round = 0; round < 50; round++) {
+		for (i = 0; i < LATER; i++)
+			memset(blocks[i] = bench_malloc(2500), 1, 2500);
+		for (i = 0; i < LATER; i++)
+			bench_free(blocks[i]);
+		nanosleep(&pause, NULL);
+	}
+	phase_resident.after = resident();
+	bench_trim();
+	phase_resident.trimmed = resident();
+	return NR;
+}
+
 static const struct workload {
 	const char *name;
 	uint64_t (*work)(int self);
 } workloads[] = {
 	{ "local", local }, { "deep", deep }, { "handoff", handoff }, { "mixed", mixed },
 	{ "larson", larson }, { "churn", churn }, { "huge", huge }, { "footprint", footprint },
+	{ "phase", phase }, { "phase-after", phase }, { "phase-trimmed", phase },
 };
 
 static const struct workload *workload;
@@ -382,7 +448,7 @@ int main(int argc, char **argv)
 			workload = &workloads[i];
 	nr_workers = argc == 3 ? atoi(argv[2]) : 0;
 	if (!workload || nr_workers < 1 || nr_workers > WORKERS_MAX) {
-		fprintf(stderr, "usage: %s local|deep|handoff|mixed|larson|churn|huge|footprint WORKERS\n",
+		fprintf(stderr, "usage: %s local|deep|handoff|mixed|larson|churn|huge|footprint|phase[-after|-trimmed] WORKERS\n",
 			argv[0]);
 		return 2;
 	}
@@ -393,6 +459,12 @@ int main(int argc, char **argv)
 	bench_begin(512 * MIB);
 	if (workload->work == footprint) {
 		printf("%.1f\n", peak());
+		return 0;
+	}
+	if (workload->work == phase) {
+		work(0);
+		printf("%.1f\n", !strcmp(argv[1], "phase") ? phase_resident.peak :
+		       !strcmp(argv[1], "phase-after") ? phase_resident.after : phase_resident.trimmed);
 		return 0;
 	}
 	for (i = 0; i < RUNS; i++)

@@ -18,6 +18,7 @@ extern const bool bench_processes;
 void bench_begin(size_t most);	/* bytes that will be live at most */
 void *bench_malloc(size_t size);
 void bench_free(void *block);
+void bench_trim(void);		/* all that is free goes back now, as far as the allocator can be asked to */
 size_t bench_resident(void);	/* bytes of memory behind the allocator that RSS does not count; 0: none */
 
 #ifdef __cplusplus

@@ -37,6 +37,10 @@ void bench_free(void *block)
 		bench_segment->deallocate(block);
 }
 
+void bench_trim(void)
+{
+}
+
 size_t bench_resident(void)
 {
 	return 0;

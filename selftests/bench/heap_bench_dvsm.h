@@ -14,9 +14,19 @@ void bench_begin(size_t most)
 	dvsm_free(dvsm_malloc(1));
 }
 
+void bench_trim(void)
+{
+	dvsm_heap_trim(dvsm_heap_default(), 0);
+}
+
+/* What of the region is not mapped here. */
 size_t bench_resident(void)
 {
-	return 0;
+	struct dvsm_region_info info = { .size = sizeof(info) };
+	size_t mapped = smaps_bytes("Pss_Shmem");
+
+	dvsm_region_info(dvsm_heap_region(dvsm_heap_default()), &info);
+	return info.out_resident > mapped ? info.out_resident - mapped : 0;
 }
 
 #define bench_malloc	dvsm_malloc

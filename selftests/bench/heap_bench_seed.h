@@ -91,6 +91,10 @@ void bench_begin(size_t most)
 	}
 }
 
+void bench_trim(void)
+{
+}
+
 size_t bench_resident(void)
 {
 	return 0;

@@ -348,6 +348,7 @@ struct comparison {
 	bool of_snapshot;	/* it is the snapshot that was written to */
 	size_t granularity;
 	size_t nr_diverged;	/* pages, each in a chunk of its own */
+	bool hole;		/* the last chunk, too, a hole when the snapshot was taken */
 };
 
 static int compare(const struct memory *memory, struct samples *samples,
@@ -361,7 +362,9 @@ static int compare(const struct memory *memory, struct samples *samples,
 
 	if (ret)
 		return ret;
+	resident.size -= comparison->hole * CHUNK;
 	write_each(&resident, CHUNK);
+	resident.size += comparison->hole * CHUNK;
 	ret = sharer_begin(&sharer, &resident, comparison->granularity);
 	if (ret)
 		return ret;
@@ -377,11 +380,13 @@ static int compare(const struct memory *memory, struct samples *samples,
 		/* Not adjacent: each is a range of its own. */
 		for (at = 0; at < nr_diverged; at++)
 			((volatile char *)map)[2 * at * CHUNK]++;
+		if (comparison->hole)
+			((volatile char *)map)[resident.size - CHUNK]++;
 		clock_wait_tick();
 		start = clock_read();
 		nr = comparison->run(resident.fd, sharer.fd);
 		samples_add(samples, clock_read() - start);
-		if (nr != nr_diverged)
+		if (nr != nr_diverged + comparison->hole)
 			return nr < 0 ? nr : -EIO;
 	}
 	munmap(map, resident.size);
@@ -394,7 +399,7 @@ static size_t nr_diverged_of(size_t wanted)
 	return wanted < nr_large_chunks / 2 ? wanted : nr_large_chunks / 2;
 }
 
-#define COMPARISON(name, command, written, bytes, nr) \
+#define COMPARISON(name, command, written, bytes, nr, ...) \
 static int name(const struct memory *memory, struct samples *samples) \
 { \
 	return compare(memory, samples, &(struct comparison) { \
@@ -402,6 +407,7 @@ static int name(const struct memory *memory, struct samples *samples) \
 		.of_snapshot = written, \
 		.granularity = bytes, \
 		.nr_diverged = nr, \
+		__VA_ARGS__ \
 	}); \
 }
 
@@ -409,6 +415,7 @@ COMPARISON(diff_none, diff_all, false, CHUNK, 0)
 COMPARISON(diff_some, diff_all, false, CHUNK, nr_diverged_of(NR_DIVERGED))
 COMPARISON(diff_pages, diff_all, false, PAGE, nr_diverged_of(NR_DIVERGED))
 COMPARISON(diff_fewer_pages, diff_all, false, PAGE, nr_diverged_of(NR_DIVERGED) / 2)
+COMPARISON(diff_hole, diff_all, false, PAGE, nr_diverged_of(NR_DIVERGED) - 1, .hole = true)
 COMPARISON(restore_pages, restore_all, false, PAGE, nr_diverged_of(NR_DIVERGED))
 COMPARISON(restore_fewer_pages, restore_all, false, PAGE, nr_diverged_of(NR_DIVERGED) / 2)
 COMPARISON(merge_pages, merge_all, true, PAGE, nr_diverged_of(NR_DIVERGED))
@@ -495,6 +502,8 @@ const struct measure snapshot_measures[] = {
 	{ "diff-100-4k", "diff of a large region with 100 pages of difference, at 4 KiB", MEMORY_SNAPSHOT,
 	  .run = diff_pages },
 	{ "diff-50-4k", "the same with 50 pages", MEMORY_SNAPSHOT, .run = diff_fewer_pages },
+	{ "diff-hole-4k", "diff of a large region with 99 pages, and a hole that was written to",
+	  MEMORY_SNAPSHOT, .run = diff_hole },
 	{ "restore-100-4k", "restore of a large region with 100 pages of difference, at 4 KiB",
 	  MEMORY_SNAPSHOT, .run = restore_pages },
 	{ "restore-50-4k", "the same with 50 pages", MEMORY_SNAPSHOT, .run = restore_fewer_pages },

@@ -1,11 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Programs that outgrow one machine: an Open MPI window and UCX puts and gets in dvsm memory, between processes of this
-# machine. On memfd, or on what DVSM_BACKEND names. TAP.
+# machine, on memfd or on what DVSM_BACKEND names; UCX also between two VMs on one wire, on the device. TAP; starts the VMs itself.
+#   cluster_test.sh [KERNEL...]     (default: 6.12 6.1)
 # shellcheck disable=SC2317  # checks are called by name
 set -u
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 examples=$top/build/libdvsm/examples
+kernels=("$@")
+[ $# -gt 0 ] || kernels=(6.12 6.1)
 cd "$top" || exit 1
 
 skip_all() { echo "1..0 # SKIP $*"; exit 4; }
@@ -13,8 +16,8 @@ skip_all() { echo "1..0 # SKIP $*"; exit 4; }
 [ -x "$examples/ucx-put" ] || skip_all "no ucx-put: libucx-dev (scripts/deps.sh cluster)"
 command -v mpirun >/dev/null || skip_all "no mpirun: openmpi-bin (scripts/deps.sh cluster)"
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+# shellcheck source=selftests/dma/two_vms.sh
+. selftests/dma/two_vms.sh
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 DVSM_BACKEND=${DVSM_BACKEND:-memfd}
 
 # Every rank and side looks at all that it has been given, and its exit status is the verdict; but it must have run.
@@ -36,6 +39,13 @@ ucx_here()	# TRANSPORTS
 	return "$status"
 }
 
+# The heap on the other machine got what was put.
+ucx_two_vms()	# TRANSPORTS OPTION...
+{
+	local vm_env=("UCX_TLS=$1")
+	two_vms "$examples/ucx-put" "${@:2}" && grep -q ' 0 words of the heap on device are wrong' "$work/log"
+}
+
 n=0 failed=0
 check()	# NAME COMMAND...
 {
@@ -51,8 +61,16 @@ check()	# NAME COMMAND...
 	fi
 }
 
-echo 1..3
+echo "1..$((3 + ${#kernels[@]}))"
 check "MPI ranks put into and get from windows in regions, and send blocks of a heap, on this machine" mpi_here
 check "UCX puts into and gets from a heap by TCP on this machine" ucx_here tcp
 check "UCX puts into and gets from a heap by shared memory on this machine" ucx_here sm
+for kernel in "${kernels[@]}"; do
+	if command -v qemu-system-x86_64 >/dev/null; then
+		check "UCX puts into and gets from a heap of another machine by TCP on $kernel" ucx_two_vms tcp --kernel "$kernel"
+	else
+		n=$((n + 1))
+		echo "ok $n UCX between two machines on $kernel # SKIP no qemu-system-x86_64 (scripts/deps.sh vm)"
+	fi
+done
 exit $failed

@@ -119,6 +119,32 @@ TEST_F(nvme, snapshot_keeps_what_the_disk_had_put_there_before)
 	EXPECT_EQ(0, stamps_wrong(self->map + CHUNK, CHUNK, 1));
 }
 
+/*
+ * The disk writes to the first 8 chunks at @map, until the process is killed; to each by one
+ * request at a time, as kernels that watch DMA want it.
+ */
+static void read_for_ever(int disk, char *map, struct uring *ring, bool fixed)
+{
+	unsigned long nr;
+
+	for (nr = 0; ; nr++) {
+		struct io_uring_cqe cqe = { .user_data = nr };
+		struct io_uring_sqe sqe = {
+			.opcode = fixed ? IORING_OP_READ_FIXED : IORING_OP_READ,
+			.fd = disk,
+			.len = CHUNK,
+			.off = AT + nr % 64 * CHUNK,
+		};
+
+		if (nr >= 8 && (uring_wait(ring, &cqe) || cqe.res != CHUNK))
+			_exit(3);
+		sqe.user_data = cqe.user_data;
+		sqe.addr = (uintptr_t)map + cqe.user_data * CHUNK;
+		if (uring_submit(ring, &sqe))
+			_exit(2);
+	}
+}
+
 TEST_F(nvme, process_that_is_killed_while_the_disk_writes_leaves_nothing)
 {
 	unsigned long end, wrong;
@@ -126,27 +152,10 @@ TEST_F(nvme, process_that_is_killed_while_the_disk_writes_leaves_nothing)
 
 	if (!pid) {
 		struct uring ring;
-		unsigned int i;
 
 		if (uring_open(&ring, 64))
 			_exit(1);
-		for (;;)
-			for (i = 0; i < 64; i++) {
-				struct io_uring_cqe cqe;
-				struct io_uring_sqe sqe = {
-					.opcode = IORING_OP_READ,
-					.fd = self->disk,
-					.addr = (uintptr_t)self->map + i % 8 * CHUNK,
-					.len = CHUNK,
-					.off = AT + i * CHUNK,
-				};
-
-				if (uring_submit(&ring, &sqe))
-					_exit(2);
-				while (i > 32 && uring_reap(&ring, &cqe))
-					if (cqe.res != CHUNK)
-						_exit(3);
-			}
+		read_for_ever(self->disk, self->map, &ring, false);
 	}
 	sleep_ms(200);
 	kill(pid, SIGKILL);
@@ -159,6 +168,58 @@ TEST_F(nvme, process_that_is_killed_while_the_disk_writes_leaves_nothing)
 		wrong = stamps_wrong(self->map, REGION_LENGTH, 9);
 	} while (wrong && clock_ms() < end);
 	EXPECT_EQ(0, wrong);
+}
+
+/* As the one before, with a region of its own, in fixed buffers where the kernel takes them. */
+static void read_into_own_region_for_ever(FIXTURE_DATA(nvme) *self, bool implicit, uint32_t flags,
+					  bool fixed)
+{
+	int fd = implicit ? device_open(O_RDWR) : region_create(self->dev, REGION_LENGTH, flags);
+	char *map = region_map(fd, REGION_LENGTH, 0);
+	struct uring ring;
+
+	if (map == MAP_FAILED || uring_open(&ring, 64))
+		_exit(1);
+	if (fixed != !uring_register_buffers(&ring, map, REGION_LENGTH))
+		_exit(4);
+	read_for_ever(self->disk, map, &ring, fixed);
+}
+
+TEST_F(nvme, memory_of_killed_processes_comes_back_when_the_disk_is_done)
+{
+	const unsigned int nr = 16;
+	struct counts counts;
+	struct dvsm_info info;
+	unsigned long before, end;
+	unsigned int i;
+	bool fixed;
+
+	ASSERT_EQ(0, device_info(self->dev, &info));
+	fixed = (info.out_features & DVSM_FEATURE_FIXED_BUFFERS) &&
+		(variant->implicit || variant->flags);
+	munmap(self->map, REGION_LENGTH);
+	close(self->fd);
+	if (!variant->implicit)
+		ASSERT_TRUE(counts_reach_zero(&counts, 10));
+	before = pages_free();
+	for (i = 0; i < nr; i++) {
+		pid_t pid = child_start();
+
+		if (!pid) {
+			self->dev = device_open(O_RDWR);
+			read_into_own_region_for_ever(self, variant->implicit, variant->flags,
+						      fixed);
+		}
+		sleep_ms(100 + 10 * i);
+		kill(pid, SIGKILL);
+		ASSERT_EQ(128 + SIGKILL, child_wait(pid));
+	}
+	EXPECT_TRUE(counts_reach_zero(&counts, 10));
+	/* Others take some, too, but not as much as 16 regions have. */
+	end = clock_ms() + 10000;
+	while (pages_free() + REGION_LENGTH / PAGE < before && clock_ms() < end)
+		sleep_ms(50);
+	EXPECT_LE(before, pages_free() + REGION_LENGTH / PAGE);
 }
 
 TEST_HARNESS_MAIN

@@ -379,4 +379,60 @@ TEST_F(pin, extents_tell_what_is_contiguous)
 	EXPECT_EQ(LENGTH - PAGE, next);
 }
 
+/* Free blocks of 2 MiB or of 4 MiB, of all nodes. */
+static unsigned long nr_free_blocks(bool of_4_mib)
+{
+	FILE *file = fopen("/proc/buddyinfo", "re");
+	unsigned long nr[11], sum = 0;
+
+	while (file && fscanf(file, "Node %*d, zone %*s %lu %lu %lu %lu %lu %lu %lu %lu %lu %lu %lu ",
+			      &nr[0], &nr[1], &nr[2], &nr[3], &nr[4], &nr[5], &nr[6], &nr[7],
+			      &nr[8], &nr[9], &nr[10]) == 11)
+		sum += nr[of_4_mib ? 10 : 9];
+	if (file)
+		fclose(file);
+	return sum;
+}
+
+/* In how many pieces a range is, which has memory everywhere. */
+static unsigned int nr_pieces(int fd, uint64_t length)
+{
+	struct dvsm_range ranges[64];
+	unsigned int nr = 0;
+	uint64_t next = 0;
+
+	while (next < length) {
+		int ret = region_extents(fd, next, length - next, ranges, 64, &next);
+
+		if (ret < 0)
+			return ~0U;
+		nr += ret;
+	}
+	return nr;
+}
+
+/* Halves of the blocks of 4 MiB that the page allocator has lie side by side in the region, too. */
+TEST_F(pin, populated_memory_comes_in_pieces_of_4_MiB)
+{
+	const unsigned int nr_chunks = 128, nr_most = nr_chunks / 8 * 5;
+	unsigned int nr = ~0U, turn;
+
+	for (turn = 0; turn < 10 && nr > nr_most; turn++) {
+		unsigned long nr_single = nr_free_blocks(false);
+		/* Blocks of 2 MiB come first. */
+		int single = region_create(self->dev, (nr_single + 8) * CHUNK, 0);
+		int fd = region_create(self->dev, nr_chunks * CHUNK, variant->flags);
+
+		ASSERT_EQ(0, region_populate_by(single, 0, 0, 1, NULL));
+		if (nr_free_blocks(true) < nr_chunks)
+			SKIP(return, "fewer than %u free blocks of 4 MiB", nr_chunks);
+		ASSERT_EQ(0, region_populate(fd, 0, 0, NULL));
+		nr = nr_pieces(fd, nr_chunks * CHUNK);
+		TH_LOG("%u chunks in %u pieces, besides %lu single ones", nr_chunks, nr, nr_single);
+		close(single);
+		close(fd);
+	}
+	EXPECT_GE(nr_most, nr);
+}
+
 TEST_HARNESS_MAIN

@@ -12,5 +12,6 @@ echo vfio-pci >"$device/driver_override"
 echo "${device##*/}" >/sys/bus/pci/drivers_probe
 group=$(readlink "$device/iommu_group")
 "$1" "${group##*/}" "${device##*/}" || exit 1
+"$1" "${group##*/}" "${device##*/}" kill || exit 1
 sleep 1
 ! grep -E '^(regions|pages|pinned_pages) [1-9]' $stats

@@ -8,11 +8,13 @@
  *              for the scheduler to say)
  *   world      what operations work on: a few descriptors and a few windows of
  *              addresses; made before each sequence, gone after it
- *   task       who runs operations: this thread, a second one, a child process
+ *   task       who runs operations: the worker's main thread, a second one, a child process
+ *   worker     the process that does the sequences of a libFuzzer, which is another one
  */
 #ifndef DVSM_SELFTEST_FUZZ_H
 #define DVSM_SELFTEST_FUZZ_H
 
+#include <sched.h>
 #include <setjmp.h>
 
 #include "common.h"
@@ -34,6 +36,8 @@ struct fuzz_op {
 };
 
 #define FUZZ_COMMAND		128
+#define FUZZ_SIZE_MAX		(FUZZ_OPS_MAX * sizeof(struct fuzz_op))
+#define FUZZ_COUNTERS		(8U << 10)
 
 static inline unsigned int fuzz_op_slot(const struct fuzz_op *op)
 {
@@ -103,7 +107,15 @@ void fuzz_fd_set(unsigned int slot, int fd);
 void fuzz_memory(struct fuzz_task *task, const struct fuzz_op *op);
 
 /* fuzz_run.c */
-int fuzz_start(void);
-void fuzz_run(const struct fuzz_op *ops, size_t nr, uint8_t *counters, size_t nr_counters);
+uint32_t fuzz_word(const uint32_t *word);
+void fuzz_set(uint32_t *word, uint32_t value);
+void fuzz_wait(const uint32_t *word, uint32_t value);
+void fuzz_start_or_exit(void);
+void fuzz_stay(const cpu_set_t *cpus);
+void fuzz_run(const uint8_t *data, size_t size, uint8_t *counters);
+
+/* fuzz_worker.c */
+void fuzz_worker_begin(unsigned int job);
+void fuzz_worker_run(const uint8_t *data, size_t size, uint8_t *counters);
 
 #endif /* DVSM_SELFTEST_FUZZ_H */

@@ -33,6 +33,7 @@ struct fuzz_box {
 
 static struct fuzz_box *boxes;	/* one for each task, shared with children */
 static struct fuzz_task tasks[FUZZ_TASKS];
+static pthread_t second;
 static __thread struct fuzz_task *current;
 
 static void on_fault(int signal)
@@ -52,25 +53,28 @@ static void fuzz_do(struct fuzz_task *task, const struct fuzz_op *op)
 		fuzz_memory(task, op);
 }
 
-/* --- letter boxes --- */
+/* --- words that processes wait for --- */
 
-static uint32_t box_state(struct fuzz_box *box)
+uint32_t fuzz_word(const uint32_t *word)
 {
-	return __atomic_load_n(&box->state, __ATOMIC_ACQUIRE);
+	return __atomic_load_n(word, __ATOMIC_ACQUIRE);
 }
 
-static void box_set(struct fuzz_box *box, uint32_t state)
+void fuzz_set(uint32_t *word, uint32_t value)
 {
-	__atomic_store_n(&box->state, state, __ATOMIC_RELEASE);
-	syscall(SYS_futex, &box->state, FUTEX_WAKE, 1, NULL, NULL, 0);
+	__atomic_store_n(word, value, __ATOMIC_RELEASE);
+	syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
-static void box_wait(struct fuzz_box *box, uint32_t state)
+/* A moment only: who should change it may have died. */
+void fuzz_wait(const uint32_t *word, uint32_t value)
 {
 	const struct timespec moment = { .tv_nsec = 50000000 };
 
-	syscall(SYS_futex, &box->state, FUTEX_WAIT, state, &moment, NULL, 0);
+	syscall(SYS_futex, word, FUTEX_WAIT, value, &moment, NULL, 0);
 }
+
+/* --- letter boxes --- */
 
 /* What the second thread and the child do all their lives. */
 static void task_loop(struct fuzz_task *task)
@@ -81,12 +85,12 @@ static void task_loop(struct fuzz_task *task)
 	if (task->kcov.fd >= 0)
 		ioctl(task->kcov.fd, KCOV_ENABLE, KCOV_TRACE_PC);
 	for (;;) {
-		uint32_t state = box_state(box);
+		uint32_t state = fuzz_word(&box->state);
 
 		if (state == BOX_QUIT)
 			return;
 		if (state == BOX_EMPTY) {
-			box_wait(box, BOX_EMPTY);
+			fuzz_wait(&box->state, BOX_EMPTY);
 			continue;
 		}
 		fuzz_do(task, &box->op);
@@ -125,8 +129,8 @@ static void child_begin(void)
 
 static void box_until_empty(unsigned int who)
 {
-	while (box_state(&boxes[who]) == BOX_FULL && (who != FUZZ_CHILD || child_lives()))
-		box_wait(&boxes[who], BOX_FULL);
+	while (fuzz_word(&boxes[who].state) == BOX_FULL && (who != FUZZ_CHILD || child_lives()))
+		fuzz_wait(&boxes[who].state, BOX_FULL);
 }
 
 static void give(unsigned int who, const struct fuzz_op *op, bool wait)
@@ -137,7 +141,7 @@ static void give(unsigned int who, const struct fuzz_op *op, bool wait)
 		return;
 	box_until_empty(who);
 	boxes[who].op = *op;
-	box_set(&boxes[who], BOX_FULL);
+	fuzz_set(&boxes[who].state, BOX_FULL);
 	if (wait)
 		box_until_empty(who);
 }
@@ -165,7 +169,7 @@ static void world_end(void)
 	box_until_empty(FUZZ_THREAD);
 	if (fuzz_world.child > 0) {
 		box_until_empty(FUZZ_CHILD);
-		box_set(&boxes[FUZZ_CHILD], BOX_QUIT);
+		fuzz_set(&boxes[FUZZ_CHILD].state, BOX_QUIT);
 		if (fuzz_world.child > 0)
 			waitpid(fuzz_world.child, NULL, 0);
 	}
@@ -190,17 +194,20 @@ static int kcov_open(struct fuzz_kcov *kcov)
 	if (ioctl(kcov->fd, KCOV_INIT_TRACE, KCOV_ENTRIES))
 		return -errno;
 	kcov->area = mmap(NULL, KCOV_ENTRIES * sizeof(long), PROT_READ | PROT_WRITE, MAP_SHARED, kcov->fd, 0);
-	return kcov->area == MAP_FAILED ? -errno : 0;
+	if (kcov->area == MAP_FAILED)
+		return -errno;
+	/* A fork would copy each of its page table entries, and only this process reads it. */
+	return madvise(kcov->area, KCOV_ENTRIES * sizeof(long), MADV_DONTFORK) ? -errno : 0;
 }
 
 /* As in AFL: a counter for each step from one basic block to the next. */
-static void kcov_count(const struct fuzz_kcov *kcov, uint8_t *counters, size_t nr)
+static void kcov_count(const struct fuzz_kcov *kcov, uint8_t *counters)
 {
 	unsigned long n = __atomic_load_n(&kcov->area[0], __ATOMIC_RELAXED), i, last = 0;
 
 	for (i = 1; i <= n && i < KCOV_ENTRIES; i++) {
 		unsigned long here = kcov->area[i] * 0x9e3779b97f4a7c15UL >> 40;
-		uint8_t *counter = &counters[(here ^ last) % nr];
+		uint8_t *counter = &counters[(here ^ last) % FUZZ_COUNTERS];
 
 		if (*counter < 255)
 			++*counter;
@@ -210,19 +217,20 @@ static void kcov_count(const struct fuzz_kcov *kcov, uint8_t *counters, size_t n
 
 /**
  * fuzz_run - one sequence, from nothing to nothing.
- * @ops: its operations
- * @nr: how many
- * @counters: are incremented
- * @nr_counters: a power of two
+ * @data: operations
+ * @size: bytes of them, FUZZ_SIZE_MAX at most
+ * @counters: FUZZ_COUNTERS of them are incremented
  */
-void fuzz_run(const struct fuzz_op *ops, size_t nr, uint8_t *counters, size_t nr_counters)
+void fuzz_run(const uint8_t *data, size_t size, uint8_t *counters)
 {
+	struct fuzz_op ops[FUZZ_OPS_MAX];
 	size_t i;
 
+	memcpy(ops, data, size);
 	for (i = 0; i < FUZZ_TASKS; i++)
 		__atomic_store_n(&tasks[i].kcov.area[0], 0, __ATOMIC_RELAXED);
 	world_begin();
-	for (i = 0; i < nr && i < FUZZ_OPS_MAX; i++) {
+	for (i = 0; i < size / sizeof(ops[0]); i++) {
 		unsigned int who = fuzz_op_who(&ops[i]);
 
 		if (who < FUZZ_WHO_THREAD)
@@ -232,18 +240,12 @@ void fuzz_run(const struct fuzz_op *ops, size_t nr, uint8_t *counters, size_t nr
 	}
 	world_end();
 	for (i = 0; i < FUZZ_TASKS; i++)
-		kcov_count(&tasks[i].kcov, counters, nr_counters);
+		kcov_count(&tasks[i].kcov, counters);
 }
 
-/**
- * fuzz_start - what lasts as long as this process.
- *
- * Return: 0, or -errno where the kernel has no KCOV or no device.
- */
-int fuzz_start(void)
+static int fuzz_start(void)
 {
 	const struct sigaction action = { .sa_handler = on_fault, .sa_flags = SA_NODEFER };
-	pthread_t thread;
 	int i, ret;
 
 	fuzz_world.dev = device_open(O_RDWR);
@@ -275,5 +277,28 @@ int fuzz_start(void)
 	current->has_ring = true;
 	if (ioctl(tasks[FUZZ_MAIN].kcov.fd, KCOV_ENABLE, KCOV_TRACE_PC))
 		return -errno;
-	return -pthread_create(&thread, NULL, thread_main, NULL);
+	return -pthread_create(&second, NULL, thread_main, NULL);
+}
+
+/**
+ * fuzz_start_or_exit - what lasts as long as this process; ends it where the kernel has no KCOV or no device.
+ */
+void fuzz_start_or_exit(void)
+{
+	int ret = fuzz_start();
+
+	if (!ret)
+		return;
+	dprintf(STDERR_FILENO, "cannot begin: %s\n", strerror(-ret));
+	_exit(1);
+}
+
+/**
+ * fuzz_stay - where the tasks run from now on, children too.
+ * @cpus: not empty
+ */
+void fuzz_stay(const cpu_set_t *cpus)
+{
+	pthread_setaffinity_np(pthread_self(), sizeof(*cpus), cpus);
+	pthread_setaffinity_np(second, sizeof(*cpus), cpus);
 }

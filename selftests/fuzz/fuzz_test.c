@@ -7,11 +7,10 @@
  *
  * Sequences stand in files as hexadecimal lines. Those that are kept in the tree are a
  * part of this program; DVSM_FUZZ_CORPUS names a file with more to begin with. With
- * DVSM_FUZZ_KEEP set, a run prints the ones that it would keep, as lines "# keep HEX". What it does is also written to a memory device (ivshmem) if there is
- * one, so that it survives the kernel: see scripts/fuzz.sh.
+ * DVSM_FUZZ_KEEP set, a run prints the ones that it would keep, as lines "# keep HEX". What it does is also written to a
+ * memory device (ivshmem) if there is one, so that it survives the kernel: see scripts/fuzz.sh.
  */
 #include <dirent.h>
-#include <sched.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -20,16 +19,14 @@
 #define DIR_ALL		"/tmp/fuzz"
 #define DIR_CORPUS	DIR_ALL "/corpus"
 #define JOBS_MAX	8
-#define NR_COUNTERS	(8 << 10)
 #define LIMIT_MIB	48
-#define SIZE_MAX_INPUT	(FUZZ_OPS_MAX * sizeof(struct fuzz_op))
 
 int LLVMFuzzerRunDriver(int *argc, char ***argv, int (*run)(const uint8_t *data, size_t size));
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned int seed);
 
 /* libFuzzer finds them by their section. */
-static uint8_t counters[NR_COUNTERS] __attribute__((section("__libfuzzer_extra_counters"), aligned(64)));
+static uint8_t counters[FUZZ_COUNTERS] __attribute__((section("__libfuzzer_extra_counters"), aligned(64)));
 
 asm(".section .rodata\n"
     "corpus_text: .incbin \"" FUZZ_CORPUS "\"\n"
@@ -41,9 +38,12 @@ extern const char corpus_text[];
 struct shared {
 	unsigned long sequences;
 	unsigned long led;	/* sequences with coverage */
+	uint8_t seen[FUZZ_COUNTERS];	/* whether a step between blocks was taken at all */
 };
 
 static struct shared *shared;
+
+static bool has_worker;	/* else this process does the sequences itself */
 
 /* --- the last inputs, in memory that outlives the kernel --- */
 
@@ -77,7 +77,7 @@ static void log_open(unsigned int job)
 /* "SEQUENCE HEX\n"; the sequence comes last, so that an entry without one is not whole. */
 static void log_input(unsigned long sequence, const uint8_t *data, size_t size)
 {
-	char text[SIZE_MAX_INPUT * 2 + 32];
+	char text[FUZZ_SIZE_MAX * 2 + 32];
 	size_t i, n;
 
 	if (!input_log)
@@ -93,24 +93,27 @@ static void log_input(unsigned long sequence, const uint8_t *data, size_t size)
 
 static int run_input(const uint8_t *data, size_t size)
 {
-	struct fuzz_op ops[FUZZ_OPS_MAX];
 	size_t i, seen = 0;
 
-	if (size > sizeof(ops))
-		size = sizeof(ops);
-	size -= size % sizeof(ops[0]);
-	memcpy(ops, data, size);
+	if (size > FUZZ_SIZE_MAX)
+		size = FUZZ_SIZE_MAX;
+	size -= size % sizeof(struct fuzz_op);
 	log_input(__atomic_fetch_add(&shared->sequences, 1, __ATOMIC_RELAXED), data, size);
-	fuzz_run(ops, size / sizeof(ops[0]), counters, NR_COUNTERS);
-	for (i = 0; i < NR_COUNTERS; i += sizeof(long))
-		seen |= *(unsigned long *)&counters[i];
+	if (has_worker)
+		fuzz_worker_run(data, size, counters);
+	else
+		fuzz_run(data, size, counters);
+	for (i = 0; i < FUZZ_COUNTERS; i++) {
+		seen |= counters[i];
+		shared->seen[i] |= counters[i];
+	}
 	if (seen)
 		__atomic_fetch_add(&shared->led, 1, __ATOMIC_RELAXED);
 	return 0;
 }
 
 /* Keeps operations whole: they are what is put in, taken out and moved. */
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned int seed)
+static size_t mutate(uint8_t *data, size_t size, size_t max, unsigned int seed)
 {
 	struct fuzz_op *ops = (struct fuzz_op *)data;
 	size_t nr = size / sizeof(*ops), room = max / sizeof(*ops), at, from;
@@ -157,13 +160,29 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned 
 	return size - size % sizeof(*ops);
 }
 
+/*
+ * A sequence with a child takes five times as long as one without: a fork and an exit are 30 ms. Of four new ones three
+ * have none; what was for it is for the thread.
+ */
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned int seed)
+{
+	struct fuzz_op *ops = (struct fuzz_op *)data;
+	size_t i;
+
+	size = mutate(data, size, max, seed);
+	for (i = 0; seed % 4 && i < size / sizeof(*ops); i++)
+		if (fuzz_op_who(&ops[i]) >= FUZZ_WHO_CHILD)
+			ops[i].who -= FUZZ_WHO_CHILD - FUZZ_WHO_THREAD;
+	return size;
+}
+
 /* --- inputs as text --- */
 
 static size_t input_from_text(const char *text, size_t length, uint8_t *data)
 {
 	size_t size;
 
-	for (size = 0; size < SIZE_MAX_INPUT && 2 * size + 1 < length; size++)
+	for (size = 0; size < FUZZ_SIZE_MAX && 2 * size + 1 < length; size++)
 		if (sscanf(text + 2 * size, "%2hhx", &data[size]) != 1)
 			break;
 	return size;
@@ -174,7 +193,7 @@ static void for_each_input(const char *text, void (*fn)(const uint8_t *data, siz
 	size_t length;
 
 	for (; *text; text += length + (text[length] == '\n')) {
-		uint8_t data[SIZE_MAX_INPUT];
+		uint8_t data[FUZZ_SIZE_MAX];
 
 		length = strcspn(text, "\n");
 		if (*text != '#' && length)
@@ -227,13 +246,13 @@ static int is_shorter(const struct dirent **a, const struct dirent **b)
 /* Whether an input takes a step between blocks that none before it took. */
 static bool input_adds(const uint8_t *data, size_t size)
 {
-	static uint8_t seen[NR_COUNTERS];
+	static uint8_t seen[FUZZ_COUNTERS];
 	bool adds = false;
 	size_t i;
 
 	memset(counters, 0, sizeof(counters));
 	run_input(data, size);
-	for (i = 0; i < NR_COUNTERS; i++) {
+	for (i = 0; i < FUZZ_COUNTERS; i++) {
 		adds |= counters[i] && !seen[i];
 		seen[i] |= counters[i];
 	}
@@ -248,7 +267,7 @@ static void print_kept(void)
 
 	for (i = 0; i < nr; i++) {
 		char path[300];
-		uint8_t data[SIZE_MAX_INPUT];
+		uint8_t data[FUZZ_SIZE_MAX];
 		ssize_t size, at;
 		int fd;
 
@@ -277,28 +296,22 @@ static int job_log(unsigned int job)
 
 static void job_begin(unsigned int job)
 {
-	int ret;
-
 	dup2(job_log(job), STDERR_FILENO);
 	log_open(job);
-	ret = fuzz_start();
-	if (ret) {
-		dprintf(STDERR_FILENO, "cannot begin: %s\n", strerror(-ret));
-		_exit(1);
-	}
 }
 
 static void __attribute__((noreturn)) job_run(unsigned int job, unsigned long seconds)
 {
 	char time[64];
 	char *args[] = { "fuzz_test", "-max_len=256", "-len_control=0", "-rss_limit_mb=0", "-timeout=240",
-			 "-handle_segv=0", "-handle_bus=0", "-artifact_prefix=/tmp/fuzz/", "-reload=1",
-			 "-print_final_stats=1", time, DIR_CORPUS, NULL };
+			 "-artifact_prefix=/tmp/fuzz/", "-reload=10", "-print_final_stats=1", time, DIR_CORPUS, NULL };
 	char **argv = args;
 	int argc = ARRAY_SIZE(args) - 1;
 
 	snprintf(time, sizeof(time), "-max_total_time=%lu", seconds);
 	job_begin(job);
+	fuzz_worker_begin(job);
+	has_worker = true;
 	exit(LLVMFuzzerRunDriver(&argc, &argv, run_input));
 }
 
@@ -328,6 +341,7 @@ static bool fuzz_keep(void)
 	pid = fork();
 	if (!pid) {
 		job_begin(JOBS_MAX - 1);
+		fuzz_start_or_exit();
 		print_kept();
 		exit(0);
 	}
@@ -349,6 +363,15 @@ static unsigned long limit_set(unsigned long mib)
 	read_number("/sys/module/dvsm/parameters/limit_mb", &before);
 	param_set("limit_mb", mib);
 	return before;
+}
+
+static unsigned int nr_seen(void)
+{
+	unsigned int i, nr = 0;
+
+	for (i = 0; i < FUZZ_COUNTERS; i++)
+		nr += shared->seen[i] != 0;
+	return nr;
 }
 
 static int fuzz_bounded(void)
@@ -382,6 +405,7 @@ static int fuzz_bounded(void)
 	for (i = 0; i < jobs; i++)
 		well = job_wait(i, pids[i]) && well;
 	printf("# %lu sequences in %lu s\n", shared->sequences, (clock_ms() - begun) / 1000);
+	printf("# %u steps between basic blocks\n", nr_seen());
 	printf("%s 1 - sequences of commands and memory operations do no harm\n", well ? "ok" : "not ok");
 	printf("%s 2 - more than a hundred of them ran\n", shared->sequences > 100 ? "ok" : "not ok");
 	printf("%s 3 - they are led by coverage of dvsm.ko (make module DVSM_KCOV=1)\n",
@@ -396,16 +420,11 @@ static int fuzz_bounded(void)
 static int fuzz_replay(const char *path, unsigned int times)
 {
 	const char *text = text_of(path);
-	int ret;
 
 	if (!text)
 		return 1;
 	limit_set(LIMIT_MIB);
-	ret = fuzz_start();
-	if (ret) {
-		fprintf(stderr, "cannot begin: %s\n", strerror(-ret));
-		return 1;
-	}
+	fuzz_start_or_exit();
 	while (times--)
 		for_each_input(text, input_replay);
 	printf("%lu sequences\n", shared->sequences);

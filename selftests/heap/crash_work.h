@@ -73,14 +73,53 @@ static inline void work_step(struct work *work)
 	}
 }
 
-static inline long work_cells_used(void *volatile *cells)
-{
-	long nr = 0;
-	uint32_t i;
+/* The most that a block of a victim's takes. */
+#define WORK_BLOCK_MAX	(8 * MIB)
 
-	for (i = 0; i < CELLS; i++)
-		nr += cells[i] != NULL;
-	return nr;
+static inline int work_compare(const void *a, const void *b)
+{
+	const char *const *one = a, *const *other = b;
+
+	return (*one > *other) - (*one < *other);
+}
+
+struct work_known {
+	void *blocks[4 * CELLS];
+	size_t nr;
+};
+
+static inline bool work_is_known(const void *address, size_t size, void *context)
+{
+	const struct work_known *known = context;
+
+	(void)size;
+	return bsearch(&address, known->blocks, known->nr, sizeof(void *), work_compare);
+}
+
+/*
+ * What the heap says of itself, and how much is lost of it: blocks in no cell. Victims must be dead. Return: 0; -EUCLEAN
+ * also where a cell's block is not live.
+ */
+static inline int work_account(const struct work *work, size_t nr, struct dvsm_heap_account *account)
+{
+	struct work_known known = { .nr = 0 };
+	size_t i;
+	int error;
+
+	for (i = 0; i < nr * CELLS; i++)
+		if (work[i / CELLS].cells[i % CELLS])
+			known.blocks[known.nr++] = work[i / CELLS].cells[i % CELLS];
+	qsort(known.blocks, known.nr, sizeof(void *), work_compare);
+	*account = (struct dvsm_heap_account){
+		.size = sizeof(*account), .is_known = work_is_known, .context = &known,
+	};
+	error = dvsm_heap_account(work->heap, account);
+	if (!error && account->out_live_blocks != known.nr)
+		error = -EUCLEAN;
+	if (!error && account->out_metadata + account->out_free + account->out_cached + account->out_live +
+		      account->out_lost + account->out_waste != account->out_reserved)
+		error = -EUCLEAN;
+	return error;
 }
 
 #endif /* DVSM_CRASH_WORK_H */

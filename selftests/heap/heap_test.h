@@ -49,6 +49,15 @@ static inline uint32_t random_next(uint64_t *seed)
 	return (uint32_t)(*seed >> 33);
 }
 
+static inline bool run_on(int cpu)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	return !sched_setaffinity(0, sizeof(one), &one);
+}
+
 /* Memory that children share with the test, beside the heap. */
 static inline void *shared_page(size_t length)
 {
@@ -95,11 +104,16 @@ static inline long live_blocks(struct dvsm_heap *heap)
 	return nr;
 }
 
-static inline struct dvsm_heap *heap_of(uint64_t reserve)
+static inline struct dvsm_heap *heap_on(uint32_t backend, uint64_t reserve)
 {
-	struct dvsm_heap_options options = { .size = sizeof(options), .reserve = reserve };
+	struct dvsm_heap_options options = { .size = sizeof(options), .backend = backend, .reserve = reserve };
 
 	return dvsm_heap_create(&options);
+}
+
+static inline struct dvsm_heap *heap_of(uint64_t reserve)
+{
+	return heap_on(DVSM_BACKEND_AUTO, reserve);
 }
 
 #endif /* DVSM_HEAP_TEST_H */

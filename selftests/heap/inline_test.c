@@ -88,4 +88,13 @@ TEST(sizes_at_the_edges)
 	EXPECT_EQ(NULL, dvsm_malloc(SIZE_MAX));
 }
 
+/* What the compiler says of a size that it knows to be beyond the table is an error here. */
+TEST(a_constant_size_beyond_the_fast_paths)
+{
+	void *block = dvsm_malloc(2500);
+
+	EXPECT_LE(2500, dvsm_malloc_usable_size(block));
+	dvsm_free(block);
+}
+
 TEST_HARNESS_MAIN

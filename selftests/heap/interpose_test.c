@@ -165,7 +165,7 @@ TEST(nothing_of_the_c_librarys_family_is_left_out)
 TEST(every_function_is_the_interposers)
 {
 	static const char * const names[] = {
-		"malloc", "free", "cfree", "calloc", "realloc", "reallocarray", "aligned_alloc", "memalign",
+		"malloc", "free", "free_sized", "free_aligned_sized", "cfree", "calloc", "realloc", "reallocarray", "aligned_alloc", "memalign",
 		"posix_memalign", "valloc", "pvalloc", "malloc_usable_size", "malloc_trim", "mallopt", "mallinfo",
 		"mallinfo2", "malloc_stats", "malloc_info", "vfork", "__libc_malloc", "__libc_free", "__libc_calloc",
 		"__libc_realloc", "__libc_memalign", "__libc_valloc", "__libc_pvalloc",
@@ -314,6 +314,27 @@ TEST(errors_are_the_c_librarys)
 	ASSERT_EQ(NULL, realloc(malloc(10), 0));
 	free(NULL);
 	ASSERT_EQ(0, malloc_usable_size(NULL));
+}
+
+/* Newer than the C library that this is built with. */
+TEST(frees_of_c23_free)
+{
+	void (*free_sized)(void *address, size_t size) = dlsym(RTLD_DEFAULT, "free_sized");
+	void (*free_aligned_sized)(void *address, size_t alignment, size_t size) =
+		dlsym(RTLD_DEFAULT, "free_aligned_sized");
+	size_t before, i;
+
+	ASSERT_TRUE(free_sized && free_aligned_sized);
+	before = mallinfo2().uordblks;
+	for (i = 0; i < 100; i++) {
+		errno = 77;
+		free_sized(malloc(i * 1000), i * 1000);
+		free_aligned_sized(aligned_alloc(4096, i * 4096), 4096, i * 4096);
+		ASSERT_EQ(77, errno);
+	}
+	free_sized(NULL, 0);
+	free_aligned_sized(NULL, 0, 0);
+	ASSERT_EQ(before, mallinfo2().uordblks);
 }
 
 TEST(address_space_is_taken_as_it_is_used)
@@ -743,6 +764,53 @@ static int churn_main(void)
 	return threads_end(threads) || !fine;
 }
 
+/* KiB of freed blocks that are ready on CPUs: a hardened heap never has any. */
+static unsigned long cached_kib(void)
+{
+	int file = memfd_create("stats", MFD_CLOEXEC), error = dup(STDERR_FILENO);
+	unsigned long kib = 0;
+	char text[4096] = "", *at;
+
+	dup2(file, STDERR_FILENO);
+	malloc_stats();
+	dup2(error, STDERR_FILENO);
+	if (pread(file, text, sizeof(text) - 1, 0) > 0 && (at = strstr(text, "of it ")))
+		sscanf(at, "of it %lu KiB cached", &kib);
+	close(file);
+	close(error);
+	return kib;
+}
+
+/* 0: ordinary; 3: hardened. */
+static int stacks_main(void)
+{
+	return churn(9, 10, 4096) ? cached_kib() ? 0 : 3 : 1;
+}
+
+static int hardened_by(const char *value)
+{
+	pid_t pid = child_begin();
+	int status;
+
+	if (!pid) {
+		unsetenv("DVSM_MALLOC_HARDENED");
+		if (value)
+			setenv("DVSM_MALLOC_HARDENED", value, 1);
+		execl("/proc/self/exe", "interpose_test", "--stacks", NULL);
+		_exit(1);
+	}
+	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST(a_heap_is_hardened_by_anything_but_0)
+{
+	EXPECT_EQ(0, hardened_by(NULL));
+	EXPECT_EQ(0, hardened_by(""));
+	EXPECT_EQ(0, hardened_by("0"));
+	EXPECT_EQ(3, hardened_by("1"));
+	EXPECT_EQ(3, hardened_by("yes"));
+}
+
 static bool is_interposed(void)
 {
 	Dl_info info;
@@ -767,5 +835,7 @@ int main(int argc, char **argv)
 		return share_main();
 	if (argc == 2 && !strcmp(argv[1], "--churn"))
 		return churn_main();
+	if (argc == 2 && !strcmp(argv[1], "--stacks"))
+		return stacks_main();
 	return test_harness_run(argc, argv);
 }

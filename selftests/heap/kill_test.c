@@ -30,8 +30,17 @@ FIXTURE(kill) {
 	char unused;
 };
 
+FIXTURE_VARIANT(kill) {
+	uint32_t backend;
+};
+
+FIXTURE_VARIANT_ADD(kill, device) { .backend = DVSM_BACKEND_DEVICE, };
+FIXTURE_VARIANT_ADD(kill, memfd) { .backend = DVSM_BACKEND_MEMFD, };
+
 FIXTURE_SETUP(kill)
 {
+	if (variant->backend == DVSM_BACKEND_DEVICE && access("/dev/dvsm", R_OK | W_OK))
+		SKIP(return, "no /dev/dvsm");
 }
 
 FIXTURE_TEARDOWN(kill)
@@ -41,9 +50,10 @@ FIXTURE_TEARDOWN(kill)
 TEST_F_TIMEOUT(kill, each_kill_loses_one_block_at_most, CAMPAIGN_MAX)
 {
 	double end = seconds() + patience(12);
-	struct work work = { .heap = heap_of(1 * GIB) };
+	struct work work = { .heap = heap_on(variant->backend, 1 * GIB) };
+	struct dvsm_heap_account before = { 0 }, now;
 	uint64_t seed = (uint64_t)getpid();
-	long kills = 0, lost = 0, now;
+	long kills = 0;
 	pid_t pid;
 
 	ASSERT_NE(NULL, work.heap);
@@ -54,13 +64,13 @@ TEST_F_TIMEOUT(kill, each_kill_loses_one_block_at_most, CAMPAIGN_MAX)
 		kill(pid, SIGKILL);
 		ASSERT_EQ(SIGKILL, child_end(pid)) TH_LOG("victim of seed %d", getpid());
 		kills++;
-		ASSERT_EQ(0, dvsm_heap_check(work.heap, 2)) TH_LOG("after %ld kills", kills);
-		now = live_blocks(work.heap) - work_cells_used(work.cells);
-		ASSERT_GE(now, lost) TH_LOG("a live block is gone after %ld kills", kills);
-		ASSERT_LE(now, lost + 1) TH_LOG("more than one block lost by kill %ld", kills);
-		lost = now;
+		ASSERT_EQ(0, work_account(&work, 1, &now)) TH_LOG("after %ld kills", kills);
+		ASSERT_GE(now.out_lost_blocks, before.out_lost_blocks) TH_LOG("a lost block is somebody's after %ld kills", kills);
+		ASSERT_LE(now.out_lost_blocks, before.out_lost_blocks + 1) TH_LOG("more than one block lost by kill %ld", kills);
+		ASSERT_LE(now.out_lost, before.out_lost + WORK_BLOCK_MAX) TH_LOG("more than a block's bytes lost by kill %ld", kills);
+		before = now;
 	}
-	TH_LOG("%ld kills, %ld blocks lost", kills, lost);
+	TH_LOG("%ld kills, %lu blocks of %lu bytes lost", kills, before.out_lost_blocks, before.out_lost);
 	EXPECT_GT(kills, 10);
 	dvsm_heap_destroy(work.heap);
 }
@@ -69,8 +79,9 @@ TEST_F_TIMEOUT(kill, each_kill_loses_one_block_at_most, CAMPAIGN_MAX)
 TEST_F_TIMEOUT(kill, survivors_go_on_while_others_die, CAMPAIGN_MAX)
 {
 	double end = seconds() + patience(8), pause;
-	struct dvsm_heap *heap = heap_of(1 * GIB);
-	long kills = 0, lost, before;
+	struct dvsm_heap *heap = heap_on(variant->backend, 1 * GIB);
+	struct dvsm_heap_account account;
+	long kills = 0, before;
 	uint64_t seed = (uint64_t)getpid() + 1;
 	struct work work[4];
 	volatile long *progress;
@@ -109,13 +120,10 @@ TEST_F_TIMEOUT(kill, survivors_go_on_while_others_die, CAMPAIGN_MAX)
 		ASSERT_EQ(SIGKILL, child_end(pids[i]));
 		kills++;
 	}
-	ASSERT_EQ(0, dvsm_heap_check(heap, 2));
-	lost = live_blocks(heap);
-	for (i = 0; i < 4; i++)
-		lost -= work_cells_used(work[i].cells);
-	TH_LOG("%ld kills, %ld blocks lost", kills, lost);
-	ASSERT_GE(lost, 0);
-	ASSERT_LE(lost, kills);
+	ASSERT_EQ(0, work_account(work, 4, &account));
+	TH_LOG("%ld kills, %lu blocks of %lu bytes lost", kills, account.out_lost_blocks, account.out_lost);
+	ASSERT_LE(account.out_lost_blocks, (uint64_t)kills);
+	ASSERT_LE(account.out_lost, account.out_lost_blocks * WORK_BLOCK_MAX);
 	dvsm_heap_destroy(heap);
 }
 

@@ -173,13 +173,10 @@ static void free_twice_at_once(struct dvsm_heap *heap)
 static void free_each_twice_in_a_row(struct dvsm_heap *heap)
 {
 	static void *blocks[5000];
-	cpu_set_t one;
 	pid_t pid;
 	int i;
 
-	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu(), &one);
-	sched_setaffinity(0, sizeof(one), &one);
+	run_on(sched_getcpu());
 	for (i = 0; i < 5000; i++)
 		blocks[i] = dvsm_heap_malloc(heap, 100);
 	for (i = 0; i < 5000; i++) {
@@ -234,17 +231,18 @@ static void mistaken_go_on(struct mistaken *program, int nr_steps)
 	}
 }
 
-/* Frees a block, @nr_between others, and the block again, or 16 bytes into another. Ends the child. */
-static void mistaken_run(uint64_t seed, int nr_between, bool wild, int nr_steps)
+/*
+ * Frees a block, @nr_between others, and the block again, or 16 bytes into another. @nr_looks: as the option of the
+ * heap says. Ends the child.
+ */
+static void mistaken_run(uint64_t seed, uint32_t nr_looks, int nr_between, bool wild, int nr_steps)
 {
-	struct mistaken program = { .heap = heap_of(64 * MIB), .seed = seed };
+	struct dvsm_heap_options options = { .size = sizeof(options), .reserve = 64 * MIB, .nr_looks = nr_looks };
+	struct mistaken program = { .heap = dvsm_heap_create(&options), .seed = seed };
 	char *block, *others[200];
-	cpu_set_t one;
 	int i;
 
-	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu(), &one);
-	sched_setaffinity(0, sizeof(one), &one);
+	run_on(sched_getcpu());
 	close(STDERR_FILENO);
 	mistaken_go_on(&program, 2000);
 	for (i = 0; i < nr_between; i++)
@@ -260,31 +258,57 @@ static void mistaken_run(uint64_t seed, int nr_between, bool wild, int nr_steps)
 	_exit(dvsm_heap_check(program.heap, 1) ? 1 : 0);
 }
 
-/* What is certain on a usual heap, and how likely the rest is. */
-TEST(a_usual_heap_notices_in_time_or_perhaps)
+/* Programs that make their mistake among their first frees; and those that make it later, of which some are told. */
+FIXTURE(mistaken) {
+};
+
+FIXTURE_VARIANT(mistaken) {
+	uint32_t nr_looks;
+};
+
+FIXTURE_VARIANT_ADD(mistaken, soon) {
+	.nr_looks = 0,
+};
+
+FIXTURE_VARIANT_ADD(mistaken, late) {
+	.nr_looks = 1,
+};
+
+FIXTURE_VARIANT_ADD(mistaken, watched) {
+	.nr_looks = UINT32_MAX,
+};
+
+FIXTURE_SETUP(mistaken) { }
+FIXTURE_TEARDOWN(mistaken) { }
+
+TEST_F(mistaken, is_noticed_at_once_in_time_or_perhaps)
 {
 	static const int between[] = { 0, 1, 10, 200 };
 	static const int steps[] = { 0, 1000, 100000 };
-	int i, j, seed, signal, nr_noticed, nr_wild;
+	bool at_once = variant->nr_looks != 1;
+	int i, j, seed, signal, nr_noticed, nr_wild, nr_seeds = at_once ? 10 : 40;
 	pid_t pid;
 
 	for (i = 0; i < 4; i++) {
-		for (j = 0; j < 3; j++) {
+		for (j = 0; j < (at_once ? 1 : 3); j++) {
 			nr_noticed = nr_wild = 0;
-			for (seed = 1; seed <= 40; seed++) {
+			for (seed = 1; seed <= nr_seeds; seed++) {
 				pid = child_begin();
 				if (!pid)
-					mistaken_run((uint64_t)seed, between[i], seed % 2, steps[j]);
+					mistaken_run((uint64_t)seed, variant->nr_looks, between[i],
+						     seed % 2, steps[j]);
 				signal = child_end(pid);
 				ASSERT_TRUE(signal == SIGABRT || !signal) TH_LOG("%d", signal);
 				nr_noticed += !(seed % 2) && signal == SIGABRT;
 				nr_wild += seed % 2 && signal == SIGABRT;
 			}
-			TH_LOG("%d frees between, %d steps after: %d of 20 double frees noticed, %d of 20 wild ones",
-			       between[i], steps[j], nr_noticed, nr_wild);
+			TH_LOG("%d frees between, %d steps after: of %d each %d double frees noticed, %d wild ones",
+			       between[i], steps[j], nr_seeds / 2, nr_noticed, nr_wild);
 			/* Twice in a row, on one CPU. */
-			if (!between[i])
-				EXPECT_EQ(20, nr_noticed);
+			if (!between[i] || at_once)
+				EXPECT_EQ(nr_seeds / 2, nr_noticed);
+			if (at_once)
+				EXPECT_EQ(nr_seeds / 2, nr_wild);
 		}
 	}
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Heaps by name, and what dead members leave: where the module has events, they say whose blocks to free. */
+#include <fcntl.h>
 #include <poll.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -247,12 +249,39 @@ TEST_F(named, names_are_told_apart)
 	EXPECT_EQ(NULL, dvsm_heap_attach_named("dvsm-heap-test-private", variant->backend));
 	EXPECT_EQ(ENOENT, errno);
 	self->options.flags = 0;
-	self->options.reserve = 1;
+	self->options.reserve = 2048 * GIB;
 	EXPECT_EQ(NULL, dvsm_heap_create_named("dvsm-heap-test-short", 0600, DVSM_NAME_F_KEEP, &self->options));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(0, dvsm_name_unlink(self->name, variant->backend));
 	EXPECT_EQ(NULL, dvsm_heap_attach_named(self->name, variant->backend));
 	EXPECT_EQ(ENOENT, errno);
+}
+
+TEST_F(named, a_process_has_a_heap_once)
+{
+	int fd = dup(dvsm_heap_fd(self->heap));
+
+	EXPECT_EQ(NULL, dvsm_heap_attach(fd));
+	EXPECT_EQ(EEXIST, errno);
+	dvsm_heap_detach(self->heap);
+	self->heap = dvsm_heap_attach(fd);
+	ASSERT_NE(NULL, self->heap);
+	dvsm_heap_detach(self->heap);
+	self->heap = dvsm_heap_attach_named(self->name, variant->backend);
+	ASSERT_NE(NULL, self->heap);
+}
+
+TEST_F(named, a_name_outlives_its_heap)
+{
+	dvsm_heap_destroy(self->heap);
+	self->heap = NULL;
+	EXPECT_EQ(NULL, dvsm_heap_attach_named(self->name, variant->backend));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(NULL, dvsm_heap_create_named(self->name, 0600, DVSM_NAME_F_KEEP, &self->options));
+	EXPECT_EQ(EEXIST, errno);
+	EXPECT_EQ(0, dvsm_name_unlink(self->name, variant->backend));
+	self->heap = dvsm_heap_create_named(self->name, 0600, DVSM_NAME_F_KEEP, &self->options);
+	EXPECT_NE(NULL, self->heap);
 }
 
 /* Blocks of two owners; the process is a member for one of them. */
@@ -352,6 +381,121 @@ TEST_F(named, a_name_without_a_heap_is_never_found)
 	}
 	EXPECT_LT(0, nr_whole);
 	munmap(length, 4096);
+}
+
+/* /dev/shm as it is in a container, for this process alone: of a size that mount(8) would take. */
+static bool shm_of(const char *size)
+{
+	char options[64];
+
+	snprintf(options, sizeof(options), "size=%s", size);
+	return !unshare(CLONE_NEWNS) && !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
+	       !mount("none", "/dev/shm", "tmpfs", 0, options);
+}
+
+/* Takes blocks of a size, all of them written to, until there are no more; how many bytes. */
+static size_t fill_and_free(struct dvsm_heap *heap, size_t size)
+{
+	void **block, **blocks = NULL;
+	size_t bytes = 0;
+
+	while ((block = dvsm_heap_malloc(heap, size))) {
+		memset(block, 1, size);
+		*block = blocks;
+		blocks = block;
+		bytes += size;
+	}
+	while (blocks) {
+		block = blocks;
+		blocks = *block;
+		dvsm_heap_free(heap, block);
+	}
+	return bytes;
+}
+
+#define NOWHERE	"dvsm-heap-test-small"
+
+/* As much as there is, in blocks of every kind: then ENOMEM, not SIGBUS. */
+static bool is_filled_cleanly(const char *size, size_t at_least)
+{
+	static const size_t sizes[] = { 5 * MIB, 16, 50000 };
+	struct dvsm_heap_options options = { .size = sizeof(options), .backend = DVSM_BACKEND_MEMFD };
+	struct dvsm_heap *heap;
+	size_t i, bytes;
+
+	if (!shm_of(size))
+		return false;
+	heap = dvsm_heap_create_named(NOWHERE, 0600, DVSM_NAME_F_KEEP, &options);
+	if (!heap)
+		return false;
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		errno = 0;
+		bytes = fill_and_free(heap, sizes[i]);
+		printf("# of %s: %zu MiB in blocks of %zu\n", size, bytes / MIB, sizes[i]);
+		if (errno != ENOMEM || bytes < at_least)
+			return false;
+	}
+	return !dvsm_heap_check(heap, 2);
+}
+
+#define SHM_OR_SKIP(size) do {							\
+	if (!shm_of(size))							\
+		SKIP(return, "no /dev/shm of one's own: %s", strerror(errno));	\
+} while (0)
+
+/* A machine of so many CPUs, most of which are not there. */
+static bool cpus_of(const char *which)
+{
+	const char *file = "/dev/shm/possible";
+	int fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	bool written = fd >= 0 && write(fd, which, strlen(which)) == (ssize_t)strlen(which);
+
+	close(fd);
+	return written && !mount(file, "/sys/devices/system/cpu/possible", NULL, MS_BIND, NULL);
+}
+
+TEST(a_heap_is_no_larger_than_what_its_file_lies_in)
+{
+	pid_t pid;
+
+	SHM_OR_SKIP("100m");
+	EXPECT_TRUE(is_filled_cleanly("100m", 32 * MIB));
+	pid = child_begin();
+	if (!pid)
+		_exit(!is_filled_cleanly("64m", 16 * MIB));
+	EXPECT_EQ(0, child_end(pid));
+	/* Most of that many stacks will never be used. */
+	ASSERT_TRUE(cpus_of("0-127\n"));
+	EXPECT_TRUE(is_filled_cleanly("64m", 16 * MIB));
+}
+
+TEST(where_no_heap_has_room_there_is_none_and_who_says_how_much_is_believed)
+{
+	struct dvsm_heap_options options = { .size = sizeof(options), .backend = DVSM_BACKEND_MEMFD };
+	struct dvsm_heap *heap;
+
+	SHM_OR_SKIP("32m");
+	EXPECT_EQ(NULL, dvsm_heap_create_named(NOWHERE, 0600, DVSM_NAME_F_KEEP, &options));
+	EXPECT_EQ(ENOMEM, errno);
+	EXPECT_EQ(NULL, dvsm_heap_attach_named(NOWHERE, DVSM_BACKEND_MEMFD));
+	options.reserve = GIB;
+	heap = dvsm_heap_create_named(NOWHERE, 0600, DVSM_NAME_F_KEEP, &options);
+	ASSERT_NE(NULL, heap);
+	EXPECT_EQ(GIB, dvsm_region_length(dvsm_heap_region(heap)));
+	dvsm_heap_destroy(heap);
+	dvsm_name_unlink(NOWHERE, DVSM_BACKEND_MEMFD);
+}
+
+TEST(a_file_system_without_a_limit_limits_no_heap)
+{
+	struct dvsm_heap_options options = { .size = sizeof(options), .backend = DVSM_BACKEND_MEMFD };
+	struct dvsm_heap *heap;
+
+	SHM_OR_SKIP("0");
+	heap = dvsm_heap_create_named(NOWHERE, 0600, DVSM_NAME_F_KEEP, &options);
+	ASSERT_NE(NULL, heap);
+	EXPECT_EQ(1UL << 40, dvsm_region_length(dvsm_heap_region(heap)));
+	dvsm_heap_destroy(heap);
 }
 
 TEST_HARNESS_MAIN

@@ -3,6 +3,7 @@
 #include <linux/io_uring.h>
 #include <stdint.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -184,8 +185,6 @@ TEST(alignments)
 	for (alignment = 1; alignment <= 64 * MIB; alignment *= 2) {
 		for (size = 1; size <= 4 * MIB; size = size * 5 + 3) {
 			block = dvsm_aligned_alloc(alignment, size);
-			if (!block && alignment > 2 * MIB)
-				continue;
 			ASSERT_NE(NULL, block) TH_LOG("%zu at %zu", size, alignment);
 			ASSERT_TRUE(ALIGNED(block, alignment));
 			ASSERT_GE(dvsm_malloc_usable_size(block), size);
@@ -199,6 +198,27 @@ TEST(alignments)
 	errno = 0;
 	EXPECT_EQ(NULL, dvsm_aligned_alloc(0, 48));
 	EXPECT_EQ(EINVAL, errno);
+}
+
+/* Addresses count, not offsets: a heap may begin at any 2 MiB. */
+TEST(alignments_in_a_heap_anywhere)
+{
+	struct dvsm_heap_options options = {
+		.size = sizeof(options), .reserve = 256 * MIB, .address = (void *)(0x120000000000 + 6 * MIB),
+	};
+	struct dvsm_heap *heap = dvsm_heap_create(&options);
+	size_t alignment;
+	void *block;
+
+	ASSERT_NE(NULL, heap);
+	for (alignment = 1; alignment <= 64 * MIB; alignment *= 2) {
+		block = dvsm_heap_aligned_alloc(heap, alignment, 3 * MIB);
+		ASSERT_NE(NULL, block) TH_LOG("%zu", alignment);
+		ASSERT_TRUE(ALIGNED(block, alignment)) TH_LOG("%zu", alignment);
+		dvsm_heap_free(heap, block);
+	}
+	EXPECT_EQ(0, dvsm_heap_check(heap, 2));
+	dvsm_heap_destroy(heap);
 }
 
 TEST(posix_memalign_returns_its_error)
@@ -257,7 +277,57 @@ TEST(the_whole_family_works_on_a_heap)
 	EXPECT_NE(UINT64_MAX, dvsm_heap_offset(heap, other));
 	EXPECT_EQ(77, errno);
 	dvsm_heap_free(heap, other);
+
+	block = dvsm_heap_malloc(heap, 100);
+	EXPECT_EQ(dvsm_heap_usable_size(heap, block), dvsm_heap_malloc_usable_size(heap, block));
+	EXPECT_EQ(0, dvsm_heap_malloc_usable_size(heap, NULL));
+	dvsm_heap_free_sized(heap, block, 100);
+	dvsm_heap_free_aligned_sized(heap, dvsm_heap_aligned_alloc(heap, 4096, 5000), 4096, 5000);
+	dvsm_heap_free_sized(heap, NULL, 0);
+	dvsm_heap_free_aligned_sized(heap, NULL, 0, 0);
 	EXPECT_EQ(0, live_blocks(heap));
+	dvsm_heap_destroy(heap);
+}
+
+TEST(frees_that_are_told_the_size_free)
+{
+	long before;
+	size_t size;
+
+	before = live_blocks(dvsm_heap_default());
+	for (size = 0; size < 4 * MIB; size = size * 3 + 1) {
+		errno = 42;
+		dvsm_free_sized(dvsm_malloc(size), size);
+		dvsm_free_sized(dvsm_calloc(1, size), size);
+		dvsm_free_aligned_sized(dvsm_aligned_alloc(1024, size), 1024, size);
+		ASSERT_EQ(42, errno);
+	}
+	dvsm_free_sized(NULL, 0);
+	dvsm_free_aligned_sized(NULL, 64, 0);
+	EXPECT_EQ(before, live_blocks(dvsm_heap_default()));
+	EXPECT_EQ(0, dvsm_heap_check(dvsm_heap_default(), 2));
+}
+
+static uint64_t resident(const struct dvsm_heap *heap)
+{
+	struct dvsm_region_info info = { .size = sizeof(info) };
+
+	return dvsm_region_info(dvsm_heap_region(heap), &info) ? 0 : info.out_resident;
+}
+
+TEST(locking_all_memory_on_fault_fills_no_heap)
+{
+	struct dvsm_heap *heap = heap_of(GIB), *later;
+	uint64_t before = resident(heap);
+
+	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT))
+		SKIP(return, "mlockall: %s", strerror(errno));
+	EXPECT_EQ(before, resident(heap));
+	later = heap_of(GIB);
+	ASSERT_NE(NULL, later);
+	EXPECT_GE(before, resident(later));
+	munlockall();
+	dvsm_heap_destroy(later);
 	dvsm_heap_destroy(heap);
 }
 
@@ -392,6 +462,112 @@ TEST(memory_comes_back)
 	EXPECT_LE(stats.out_chunks, 4 * MIB);
 	EXPECT_EQ(0, stats.out_retained);
 	ASSERT_EQ(0, dvsm_heap_check(heap, 2));
+	dvsm_heap_destroy(heap);
+}
+
+/* A part of what is in use may be kept on top of the 32 MiB, and it is in use no more. */
+TEST(memory_that_was_kept_goes_with_what_was_in_use)
+{
+	struct dvsm_heap_stats stats = { .size = sizeof(stats) };
+	struct dvsm_heap *heap = heap_of(16 * GIB);
+	enum { NR = 100 };
+	void *blocks[NR];
+	int i;
+
+	ASSERT_NE(NULL, heap);
+	/* None of it is touched. */
+	for (i = 0; i < NR; i++)
+		blocks[i] = dvsm_heap_malloc(heap, 100 * MIB);
+	ASSERT_NE(NULL, blocks[NR - 1]);
+	for (i = 0; i < NR; i++) {
+		dvsm_heap_free(heap, blocks[i]);
+		if (i != NR / 2)
+			continue;
+		ASSERT_EQ(0, dvsm_heap_stats(heap, &stats));
+		EXPECT_GT(stats.out_retained, 500 * MIB);
+	}
+	ASSERT_EQ(0, dvsm_heap_stats(heap, &stats));
+	EXPECT_LE(stats.out_retained, (32 + 16) * MIB);
+	ASSERT_EQ(0, dvsm_heap_check(heap, 2));
+	dvsm_heap_destroy(heap);
+}
+
+/* What a heap has of a size: blocks that are ready, and slabs. */
+static void ready_of(struct dvsm_heap *heap, size_t size, uint64_t *cached, uint64_t *slabs)
+{
+	struct dvsm_heap_class_stats classes[128];
+	int nr = dvsm_heap_stats_classes(heap, classes, 128), i;
+
+	for (i = 0; i < nr && classes[i].block_size != size; i++)
+		;
+	*cached = i < nr ? classes[i].cached : ~0ULL;
+	*slabs = i < nr ? classes[i].slabs : ~0ULL;
+}
+
+#define IDLE_BLOCKS	5000
+
+static void use_size(struct dvsm_heap *heap, size_t size)
+{
+	static void *blocks[IDLE_BLOCKS];
+	int i;
+
+	for (i = 0; i < IDLE_BLOCKS; i++)
+		blocks[i] = dvsm_heap_malloc(heap, size);
+	for (i = 0; i < IDLE_BLOCKS; i++)
+		dvsm_heap_free(heap, blocks[i]);
+}
+
+TEST(blocks_of_a_size_that_nobody_wants_stop_being_ready)
+{
+	static const size_t sizes[] = { 64, 256, 1024 };
+	struct dvsm_heap *heap = heap_of(GIB);
+	double begun = seconds();
+	uint64_t cached, slabs;
+	unsigned int i, left;
+
+	ASSERT_NE(NULL, heap);
+	run_on(sched_getcpu());
+	for (i = 0; i < 3; i++) {
+		use_size(heap, sizes[i]);
+		ready_of(heap, sizes[i], &cached, &slabs);
+		EXPECT_LT(100, cached);
+		EXPECT_LT(0, slabs);
+	}
+	do {
+		usleep(5000);
+		use_size(heap, 512);
+		for (i = 0, left = 0; i < 3; i++) {
+			ready_of(heap, sizes[i], &cached, &slabs);
+			left += cached || slabs;
+		}
+	} while (left && seconds() - begun < 30);
+	EXPECT_EQ(0, left);
+	ready_of(heap, 512, &cached, &slabs);
+	EXPECT_LT(100, cached);
+	EXPECT_EQ(0, dvsm_heap_check(heap, 2));
+	dvsm_heap_destroy(heap);
+}
+
+TEST(blocks_stay_ready_where_that_is_wanted)
+{
+	struct dvsm_heap_options options = {
+		.size = sizeof(options), .reserve = GIB, .idle_ms = UINT32_MAX,
+	};
+	struct dvsm_heap *heap = dvsm_heap_create(&options);
+	uint64_t before, cached, slabs;
+	int i;
+
+	ASSERT_NE(NULL, heap);
+	run_on(sched_getcpu());
+	use_size(heap, 64);
+	ready_of(heap, 64, &before, &slabs);
+	EXPECT_LT(100, before);
+	for (i = 0; i < 50; i++) {
+		usleep(5000);
+		use_size(heap, 512);
+	}
+	ready_of(heap, 64, &cached, &slabs);
+	EXPECT_EQ(before, cached);
 	dvsm_heap_destroy(heap);
 }
 
@@ -544,15 +720,6 @@ TEST(statistics_agree_with_each_other)
 	dvsm_heap_destroy(heap);
 }
 
-static void run_on(int cpu)
-{
-	cpu_set_t one;
-
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	sched_setaffinity(0, sizeof(one), &one);
-}
-
 TEST(trim_empties_stacks_of_cpus_that_the_thread_left)
 {
 	struct dvsm_heap_stats stats = { .size = sizeof(stats) };
@@ -609,6 +776,52 @@ TEST(a_full_heap_says_ENOMEM_and_recovers)
 		ASSERT_EQ(0, dvsm_heap_check(heap, 2));
 	}
 	dvsm_heap_destroy(heap);
+}
+
+/* Counted by pages that the file has: a heap with one small block touches what that takes. */
+TEST(a_new_heap_takes_little_memory)
+{
+	struct dvsm_heap_options options = {
+		.size = sizeof(options), .reserve = GIB, .backend = DVSM_BACKEND_MEMFD_4K,
+	};
+	struct dvsm_heap *heap = dvsm_heap_create(&options);
+	struct stat file;
+	void *block;
+	int i;
+
+	ASSERT_NE(NULL, heap);
+	run_on(sched_getcpu());
+	for (i = 0; i < 3; i++) {
+		block = dvsm_heap_malloc(heap, 64);
+		ASSERT_NE(NULL, block);
+		usleep(50000);
+		/* Comes to the slabs, and looks for stacks that nobody uses. */
+		dvsm_heap_free(heap, dvsm_heap_malloc(heap, 100000));
+	}
+	ASSERT_EQ(0, fstat(dvsm_heap_fd(heap), &file));
+	/* Tables of lanes and chunks, the block, and of the stacks' 37 pages one or two. */
+	EXPECT_GT(24, (long)file.st_blocks / 8) TH_LOG("%ld KiB", (long)file.st_blocks / 2);
+	dvsm_heap_destroy(heap);
+}
+
+/* Small ones are as large as they have to be, whatever the machine's tables take. */
+TEST(a_small_reserve_has_room_for_what_was_asked)
+{
+	static const uint64_t reserves[] = { 1, MIB, 32 * MIB, 64 * MIB };
+	struct dvsm_heap *heap;
+	void *block;
+	size_t i;
+
+	for (i = 0; i < sizeof(reserves) / sizeof(*reserves); i++) {
+		heap = heap_of(reserves[i]);
+		ASSERT_NE(NULL, heap) TH_LOG("%lu bytes: %s", reserves[i], strerror(errno));
+		block = dvsm_heap_malloc(heap, 40 * MIB);
+		EXPECT_NE(NULL, block);
+		dvsm_heap_free(heap, block);
+		dvsm_heap_destroy(heap);
+	}
+	EXPECT_EQ(NULL, heap_of(2048 * GIB));
+	EXPECT_EQ(EINVAL, errno);
 }
 
 TEST(memory_of_another_node_is_better_than_ENOMEM)

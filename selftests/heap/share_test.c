@@ -339,6 +339,12 @@ TEST(processes_and_threads_hand_blocks_around)
 	play(_metadata, 0, 4, 2);
 }
 
+/* For ThreadSanitizer: it does not see what another process puts between two threads. */
+TEST(threads_hand_blocks_around)
+{
+	play(_metadata, 0, 1, 4);
+}
+
 TEST(blocks_find_back_to_their_nodes)
 {
 	play(_metadata, DVSM_HEAP_F_FAKE_NODES, 4, 1);

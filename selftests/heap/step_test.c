@@ -3,36 +3,14 @@
  * SIGKILL at every instruction of malloc, free, growth, trim and realloc; a stop at any of recovery.
  *
  * A victim is single-stepped through a scenario once, to learn which instructions it executes; then, for each of
- * them, a fresh victim runs up to a breakpoint there and is killed at the stop. A restartable sequence aborts when
- * it is single-stepped, so the instructions of those are found by decoding them, and stopped at like the others.
- * After each kill the heap passes the audit, and no more than the block on its way is lost.
+ * them, a fresh victim runs up to a breakpoint there and is killed at the stop. After each kill the heap passes the
+ * audit, and no more than the block on its way is lost.
  */
-#include <stddef.h>
-#include <sys/ptrace.h>
-#include <sys/user.h>
-
-#include "crash_work.h"
+#include "step.h"
 #include <kselftest_harness.h>
 
-#include "../../libdvsm/heap_lane.h"
-
-/* What the compiler and the library put there for the kernel: restartable sequences. */
-struct section {
-	uint32_t version, flags;
-	uint64_t start, length, abort;
-};
-extern struct section __start___rseq_cs[] __attribute__((weak));
-extern struct section __stop___rseq_cs[] __attribute__((weak));
-
-#define PLACES_MAX	20000
-#define STEPS_MAX	200000
-
-struct scenario {
-	const char *name;
-	void (*prepare)(struct work *work);
-	void (*run)(struct work *work);
-	int blocks;			/* on their way at most */
-};
+#include "../../libdvsm/heap_chunk.h"
+#include "../../libdvsm/heap_slab.h"
 
 static void fill(struct work *work, size_t size, uint32_t nr)
 {
@@ -41,15 +19,6 @@ static void fill(struct work *work, size_t size, uint32_t nr)
 	for (i = 0; i < nr; i++)
 		if (!work->cells[i])
 			work_allocate(work, i, size);
-}
-
-static void drop(struct work *work, uint32_t first, uint32_t nr)
-{
-	uint32_t i;
-
-	for (i = first; i < first + nr; i++)
-		if (work->cells[i])
-			work_free(work, i);
 }
 
 static void fill_64(struct work *work) { fill(work, 64, CELLS); }
@@ -90,6 +59,34 @@ static void run_huge(struct work *work) { fill(work, 5 * MIB, 1); drop(work, 0, 
 static void run_trim(struct work *work) { dvsm_heap_trim(work->heap, 0); }
 static void run_drop_trim(struct work *work) { drop(work, 0, CELLS); dvsm_heap_trim(work->heap, 0); }
 
+/* The next call that comes to the slabs looks for stacks that nobody has used since. */
+static void look_for_age(struct work *work)
+{
+	work->heap->header->idle_ms = 1;
+	atomic_store(&dvsm_heap_cpu(work->heap, (uint32_t)sched_getcpu())->aged, 1);
+}
+
+static void fill_64_and_look(struct work *work)
+{
+	fill(work, 64, CELLS);
+	look_at_frees(work, 16);
+}
+
+static void idle_64_and_1k(struct work *work)
+{
+	dvsm_heap_trim(work->heap, 0);
+	warm_64(work);
+	fill_1k(work);
+	drop_all(work);
+	look_for_age(work);
+	fill(work, 8192, 64);
+	drop_all(work);
+	look_for_age(work);
+}
+
+/* More than half of what the heap of the test has. */
+static void run_most(struct work *work) { fill(work, 40 * MIB, 1); drop(work, 0, 1); }
+
 #define OWNER	9
 
 static void run_owned(struct work *work)
@@ -105,6 +102,16 @@ static void run_owned(struct work *work)
 static void run_recovery(struct work *work)
 {
 	dvsm_heap_check(work->heap, 0);
+}
+
+/* Every operation that a lane can be in. */
+static void run_all(struct work *work)
+{
+	fill(work, 64, 64);
+	fill(work, 24576, 80);
+	fill(work, 3 * MIB, 81);
+	drop(work, 0, CELLS);
+	dvsm_heap_trim(work->heap, 0);
 }
 
 static void run_realloc(struct work *work)
@@ -131,6 +138,7 @@ static const struct scenario scenarios[] = {
 	{ "refill, after a huge block", trim_and_huge, fill_64, 1 },
 	{ "malloc from a warm stack", warm_64, run_malloc, 1 },
 	{ "free to a warm stack", fill_64, drop_all, 1 },
+	{ "free of 64 bytes, looked at", fill_64_and_look, drop_all, 1 },
 	{ "free of 1 KiB, flush", fill_1k, drop_all, 1 },
 	{ "refill of 8 KiB, growth", trim, fill_8k, 1 },
 	{ "free of 8 KiB, slabs retire", fill_8k, drop_all, 1 },
@@ -138,241 +146,48 @@ static const struct scenario scenarios[] = {
 	{ "free of 24 KiB", fill_24k, drop_all, 1 },
 	{ "classes without stacks", trim, run_large, 1 },
 	{ "blocks with an owner", trim, run_owned, 1 },
+	{ "stacks that nobody uses", idle_64_and_1k, fill_24k, 1 },
 	{ "huge blocks", nothing, run_huge, 1 },
 	{ "huge realloc", nothing, run_huge_realloc, 1 },
 	{ "realloc", fill_64_and_trim, run_realloc, 2 },
 	{ "trim of a full heap", fill_8k, run_trim, 1 },
 	{ "trim of an empty heap", fill_8k, run_drop_trim, 1 },
 };
+#define NR_SCENARIOS	(sizeof(scenarios) / sizeof(*scenarios))
 
-/* --- one victim --- */
-
-/* Stops itself twice: before the scenario and after it. */
-static pid_t victim_begin(const struct scenario *scenario, struct work *work)
+/* DVSM_SCENARIOS: a part of the names of those that are wanted. */
+static bool scenario_is_wanted(const struct scenario *scenario)
 {
-	pid_t pid;
-	cpu_set_t one;
-	int status;
+	const char *wish = getenv("DVSM_SCENARIOS");
 
-	drop(work, 0, CELLS);
-	pid = child_begin();
-	if (!pid) {
-		CPU_ZERO(&one);
-		CPU_SET(sched_getcpu(), &one);
-		sched_setaffinity(0, sizeof(one), &one);
-		ptrace(PTRACE_TRACEME, 0, 0, 0);
-		scenario->prepare(work);
-		raise(SIGSTOP);
-		scenario->run(work);
-		raise(SIGSTOP);
-		_exit(0);
-	}
-	if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
-		return -1;
-	ptrace(PTRACE_SETOPTIONS, pid, 0, PTRACE_O_EXITKILL);
-	return pid;
+	return !wish || strstr(scenario->name, wish);
 }
 
-static uint64_t victim_at(pid_t pid)
+#ifdef DVSM_HEAP_BROKEN
+int dvsm_heap_broken = -1;
+
+/* DVSM_BROKEN: what is left out. */
+static void broken_choose(void)
 {
-	struct user_regs_struct regs;
+	static const char *const names[] = {
+		[DVSM_OP_TAKE] = "TAKE", [DVSM_OP_PUSH] = "PUSH", [DVSM_OP_PUT] = "PUT", [DVSM_OP_POP] = "POP",
+		[DVSM_OP_GROUP] = "GROUP", [DVSM_OP_PAGES] = "PAGES", [DVSM_OP_FILL] = "FILL",
+		[DVSM_OP_DRAIN] = "DRAIN", [DVSM_OP_UNPAGE] = "UNPAGE", [DVSM_OP_CHUNK] = "CHUNK",
+		[DVSM_OP_OPEN] = "OPEN", [DVSM_OP_CLOSE] = "CLOSE", [DVSM_OP_FREE] = "FREE",
+		[DVSM_BROKEN_HELP] = "HELP", [DVSM_BROKEN_SETTLE] = "SETTLE",
+	};
+	const char *wish = getenv("DVSM_BROKEN");
+	int i;
 
-	return ptrace(PTRACE_GETREGS, pid, 0, &regs) ? 0 : regs.rip;
+	for (i = 0; wish && i < (int)(sizeof(names) / sizeof(*names)); i++)
+		if (names[i] && !strcmp(names[i], wish))
+			dvsm_heap_broken = i;
 }
-
-static void victim_end(pid_t pid)
+#else
+static void broken_choose(void)
 {
-	int status;
-
-	kill(pid, SIGKILL);
-	waitpid(pid, &status, 0);
 }
-
-static void victim_poke(pid_t pid, uint64_t place, uint8_t code)
-{
-	long word = ptrace(PTRACE_PEEKTEXT, pid, place, 0);
-
-	ptrace(PTRACE_POKETEXT, pid, place, (word & ~0xffL) | code);
-}
-
-/* Lets it run to the next breakpoint, which it has not passed then. 0: it stopped for another reason. */
-static uint64_t victim_continue(pid_t pid)
-{
-	struct user_regs_struct regs;
-	int status;
-
-	ptrace(PTRACE_CONT, pid, 0, 0);
-	if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP)
-		return 0;
-	ptrace(PTRACE_GETREGS, pid, 0, &regs);
-	regs.rip--;
-	ptrace(PTRACE_SETREGS, pid, 0, &regs);
-	return regs.rip;
-}
-
-/* Runs it to an instruction. False: it got to the scenario's end without passing there. */
-static bool victim_run_to(pid_t pid, uint64_t place)
-{
-	victim_poke(pid, place, 0xcc);
-	return victim_continue(pid) == place;
-}
-
-/* Runs it to an instruction and so many steps further, or to the scenario's end. Return: how many steps it took. */
-static size_t victim_run_past(pid_t pid, uint64_t place, size_t nr)
-{
-	size_t i;
-	int status;
-
-	if (!victim_run_to(pid, place))
-		return 0;
-	victim_poke(pid, place, *(const uint8_t *)place);
-	for (i = 0; i < nr; i++)
-		if (ptrace(PTRACE_SINGLESTEP, pid, 0, 0) || waitpid(pid, &status, 0) != pid ||
-		    !WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP)
-			break;
-	return i;
-}
-
-/* --- which instructions --- */
-
-struct places {
-	uint64_t at[PLACES_MAX];
-	size_t nr;
-};
-
-extern char __executable_start, etext;
-
-static bool places_has(const struct places *places, uint64_t place)
-{
-	size_t i;
-
-	for (i = places->nr; i-- > 0; )
-		if (places->at[i] == place)
-			return true;
-	return false;
-}
-
-static void places_add(struct places *places, uint64_t place)
-{
-	if (places->nr < PLACES_MAX && !places_has(places, place))
-		places->at[places->nr++] = place;
-}
-
-/* Length of an instruction, of the few forms that our sections have. */
-static size_t instruction_length(const uint8_t *code)
-{
-	const uint8_t *at = code;
-	uint8_t op, modrm;
-
-	while (*at == 0x64 || *at == 0x66 || *at == 0x2e || *at == 0xf3)
-		at++;
-	if ((*at & 0xf0) == 0x40)
-		at++;
-	op = *at++;
-	if (op == 0x0f && (*at & 0xf0) == 0x80)
-		return (size_t)(at + 5 - code);
-	if (op == 0x0f)
-		op = *at++ == 0x6f || at[-1] == 0x7f ? 0x0f : 0xff;
-	if ((op & 0xf0) == 0x70 || op == 0xeb)
-		return (size_t)(at + 1 - code);
-	if (op == 0xe9)
-		return (size_t)(at + 4 - code);
-	modrm = *at++;
-	if ((modrm & 0xc0) != 0xc0) {
-		if ((modrm & 7) == 4 && (*at++ & 7) == 5 && !(modrm & 0xc0))
-			at += 4;
-		if ((modrm & 0xc7) == 5)
-			at += 4;
-		at += (modrm & 0xc0) == 0x40 ? 1 : (modrm & 0xc0) == 0x80 ? 4 : 0;
-	}
-	if (op == 0x83 || op == 0xc1 || op == 0x6b)
-		at++;
-	else if (op == 0x81 || op == 0x69)
-		at += 4;
-	return (size_t)(at - code);
-}
-
-/* Where a jump goes; 0 for any other instruction. */
-static uint64_t jump_target(uint64_t place)
-{
-	const uint8_t *code = (const uint8_t *)place;
-	int32_t far;
-
-	if ((code[0] & 0xf0) == 0x70 || code[0] == 0xeb)
-		return place + 2 + (uint64_t)(int8_t)code[1];
-	if (code[0] == 0xe9) {
-		memcpy(&far, code + 1, sizeof(far));
-		return place + 5 + (uint64_t)far;
-	}
-	if (code[0] == 0x0f && (code[1] & 0xf0) == 0x80) {
-		memcpy(&far, code + 2, sizeof(far));
-		return place + 6 + (uint64_t)far;
-	}
-	return 0;
-}
-
-/* The section that begins right after this instruction. */
-static const struct section *section_after(uint64_t place)
-{
-	uint64_t next = place + instruction_length((const uint8_t *)place);
-	const struct section *section;
-
-	for (section = __start___rseq_cs; section < __stop___rseq_cs; section++)
-		if (section->start == next)
-			return section;
-	return NULL;
-}
-
-/* Through a section at full speed, to whichever of its ends comes. Its instructions become places. */
-static bool victim_cross(pid_t pid, struct places *places, const struct section *section)
-{
-	uint64_t end = section->start + section->length, at, exits[16] = { end };
-	size_t nr = 1, i;
-
-	for (at = section->start; at < end; at += instruction_length((const uint8_t *)at)) {
-		places_add(places, at);
-		if (jump_target(at) && jump_target(at) - section->start >= section->length && nr < 16)
-			exits[nr++] = jump_target(at);
-	}
-	for (i = 0; i < nr; i++)
-		victim_poke(pid, exits[i], 0xcc);
-	at = victim_continue(pid);
-	for (i = 0; i < nr; i++)
-		victim_poke(pid, exits[i], *(const uint8_t *)exits[i]);
-	if (at)
-		places_add(places, at);
-	return at;
-}
-
-/* The instructions that a victim passes on its way through the scenario. Return: how many steps it took. */
-static size_t places_learn(struct places *places, const struct scenario *scenario,
-			   struct work *work)
-{
-	pid_t pid = victim_begin(scenario, work);
-	const struct section *section;
-	uint64_t at = 0;
-	size_t steps;
-	int status;
-
-	places->nr = 0;
-	for (steps = 0; steps < STEPS_MAX; steps++) {
-		section = at ? section_after(at) : NULL;
-		if (section) {
-			if (!victim_cross(pid, places, section))
-				break;
-		} else if (ptrace(PTRACE_SINGLESTEP, pid, 0, 0) || waitpid(pid, &status, 0) != pid ||
-			   !WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP) {
-			break;
-		}
-		at = victim_at(pid);
-		if (at >= (uint64_t)&__executable_start && at < (uint64_t)&etext)
-			places_add(places, at);
-		else
-			at = 0;
-	}
-	victim_end(pid);
-	return steps;
-}
+#endif
 
 FIXTURE(step) {
 	char unused;
@@ -380,6 +195,7 @@ FIXTURE(step) {
 
 FIXTURE_SETUP(step)
 {
+	broken_choose();
 }
 
 FIXTURE_TEARDOWN(step)
@@ -388,22 +204,28 @@ FIXTURE_TEARDOWN(step)
 
 TEST_F_TIMEOUT(step, every_instruction, CAMPAIGN_MAX)
 {
-	double end, each = patience(20) / (double)(sizeof(scenarios) / sizeof(*scenarios));
+	double end, length = patience(20);
 	struct places *places = malloc(sizeof(*places));
 	struct work work = { .heap = heap_of(GIB) };
-	long lost, now, kills, missed, all_kills = 0, all_missed = 0, sections;
+	long kills, missed, all_kills = 0, all_missed = 0, sections;
+	struct dvsm_heap_account before, now;
 	const struct scenario *scenario;
 	const struct section *section;
 	uint64_t seed = (uint64_t)getpid();
-	size_t i, at, steps;
+	size_t i, at, steps, nr = 0;
 	pid_t pid;
 
 	ASSERT_NE(NULL, work.heap);
 	ASSERT_NE(NULL, places);
 	ASSERT_LT((uintptr_t)__start___rseq_cs, (uintptr_t)__stop___rseq_cs);
 	work.cells = shared_page(CELLS * sizeof(void *));
-	for (i = 0; i < sizeof(scenarios) / sizeof(*scenarios); i++) {
+	for (i = 0; i < NR_SCENARIOS; i++)
+		nr += scenario_is_wanted(&scenarios[i]);
+	ASSERT_LT(0, nr);
+	for (i = 0; i < NR_SCENARIOS; i++) {
 		scenario = &scenarios[i];
+		if (!scenario_is_wanted(scenario))
+			continue;
 		steps = places_learn(places, scenario, &work);
 		ASSERT_LT(0, places->nr) TH_LOG("%s: nothing to kill at", scenario->name);
 		ASSERT_GT(PLACES_MAX, places->nr);
@@ -412,8 +234,7 @@ TEST_F_TIMEOUT(step, every_instruction, CAMPAIGN_MAX)
 		for (at = 0; at < places->nr; at++)
 			for (section = __start___rseq_cs; section < __stop___rseq_cs; section++)
 				sections += places->at[at] - section->start < section->length;
-		ASSERT_EQ(0, dvsm_heap_check(work.heap, 2));
-		lost = live_blocks(work.heap) - work_cells_used(work.cells);
+		ASSERT_EQ(0, work_account(&work, 1, &before));
 		kills = missed = 0;
 		/* In an order of chance: where the time is short, another part each time. */
 		for (at = places->nr; at > 1; at--) {
@@ -423,23 +244,33 @@ TEST_F_TIMEOUT(step, every_instruction, CAMPAIGN_MAX)
 			places->at[at - 1] = places->at[other];
 			places->at[other] = place;
 		}
-		end = seconds() + each;
-		for (at = 0; at < places->nr && seconds() < end; at++) {
+		end = seconds() + length / (double)nr;
+		/* Who has more time than it takes goes over them again, in a heap that has lost nothing yet. */
+		for (; seconds() < end; kills++) {
+			at = (size_t)kills % places->nr;
+			if (kills && !at) {
+				drop(&work, 0, CELLS);
+				dvsm_heap_destroy(work.heap);
+				work.heap = heap_of(GIB);
+				ASSERT_NE(NULL, work.heap);
+				ASSERT_EQ(0, work_account(&work, 1, &before));
+			}
 			pid = victim_begin(scenario, &work);
 			ASSERT_GT(pid, 0);
 			missed += !victim_run_to(pid, places->at[at]);
 			victim_end(pid);
-			kills++;
-			ASSERT_EQ(0, dvsm_heap_check(work.heap, 2))
+			ASSERT_EQ(0, work_account(&work, 1, &now))
 				TH_LOG("%s: killed at %#lx", scenario->name, places->at[at]);
-			now = live_blocks(work.heap) - work_cells_used(work.cells);
-			ASSERT_GE(now, lost)
-				TH_LOG("%s: killed at %#lx: a live block is gone", scenario->name,
+			ASSERT_GE(now.out_lost_blocks, before.out_lost_blocks)
+				TH_LOG("%s: killed at %#lx: a lost block is somebody's", scenario->name,
 				       places->at[at]);
-			ASSERT_LE(now, lost + scenario->blocks)
-				TH_LOG("%s: killed at %#lx: %ld blocks lost", scenario->name,
-				       places->at[at], now - lost);
-			lost = now;
+			ASSERT_LE(now.out_lost_blocks, before.out_lost_blocks + scenario->blocks)
+				TH_LOG("%s: killed at %#lx: %lu blocks lost", scenario->name,
+				       places->at[at], now.out_lost_blocks - before.out_lost_blocks);
+			ASSERT_LE(now.out_lost, before.out_lost + scenario->blocks * WORK_BLOCK_MAX)
+				TH_LOG("%s: killed at %#lx: more than its blocks' bytes lost", scenario->name,
+				       places->at[at]);
+			before = now;
 		}
 		ASSERT_LT(0, kills);
 		all_kills += kills;
@@ -450,6 +281,93 @@ TEST_F_TIMEOUT(step, every_instruction, CAMPAIGN_MAX)
 	/* A heap that others have died in is another one than was learned: about a fifth is not passed again. */
 	EXPECT_LT(2 * all_missed, all_kills) TH_LOG("%ld of %ld killed nobody", all_missed, all_kills);
 	dvsm_heap_destroy(work.heap);
+}
+
+/* Who wants memory that a dead one has in its hands gets it, from another CPU, too. */
+TEST_F_TIMEOUT(step, what_the_dead_held_is_not_missing, CAMPAIGN_MAX)
+{
+	static const struct scenario scenario = { "most of the memory", nothing, run_most, 1 };
+	struct places *places = malloc(sizeof(*places));
+	struct work work = { .heap = heap_of(64 * MIB) };
+	struct dvsm_heap_account account;
+	uint64_t seed = (uint64_t)getpid(), place;
+	long rounds = 0, lost = 0;
+	void *block;
+	double end;
+	pid_t pid;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "one CPU");
+	ASSERT_NE(NULL, work.heap);
+	ASSERT_NE(NULL, places);
+	work.cells = shared_page(CELLS * sizeof(void *));
+	places_learn(places, &scenario, &work);
+	ASSERT_LT(0, places->nr);
+	for (end = seconds() + patience(5); seconds() < end; rounds++) {
+		run_on(0);
+		pid = victim_begin(&scenario, &work);
+		ASSERT_GT(pid, 0);
+		place = places->at[random_next(&seed) % places->nr];
+		victim_run_to(pid, place);
+		victim_end(pid);
+		run_on(1);
+		drop(&work, 0, 1);
+		block = dvsm_heap_malloc(work.heap, 40 * MIB);
+		dvsm_heap_free(work.heap, block);
+		ASSERT_EQ(0, work_account(&work, 1, &account));
+		ASSERT_TRUE(block || account.out_lost_blocks)
+			TH_LOG("killed at %#lx: ENOMEM, and nothing is lost", place);
+		/* How much is in use decides what free memory stays. */
+		ASSERT_GE(64 * MIB, dvsm_heap_trim(work.heap, 0));
+		ASSERT_GE(32, atomic_load(&work.heap->header->nr_used));
+		if (!account.out_lost_blocks)
+			continue;
+		lost++;
+		dvsm_heap_destroy(work.heap);
+		work.heap = heap_of(64 * MIB);
+		ASSERT_NE(NULL, work.heap);
+	}
+	TH_LOG("%ld victims, %ld lost their block", rounds, lost);
+	EXPECT_LT(lost, rounds / 2);
+	dvsm_heap_destroy(work.heap);
+}
+
+/* Where a victim is stopped, and until it is killed, others overwrite the tags of its steps: these are known to be done. */
+TEST_F_TIMEOUT(step, others_pass_by_who_is_stopped, CAMPAIGN_MAX)
+{
+	static const struct scenario scenario = { "all operations", trim, run_all, 1 };
+	struct places *places = malloc(sizeof(*places));
+	struct work work[2] = { { .heap = heap_of(256 * MIB) } };
+	struct dvsm_heap_account before, now;
+	uint64_t seed = (uint64_t)getpid(), place;
+	long rounds = 0, missed = 0;
+	double end;
+	pid_t pid;
+
+	ASSERT_NE(NULL, work[0].heap);
+	ASSERT_NE(NULL, places);
+	work[0].cells = shared_page(CELLS * sizeof(void *));
+	work[1] = (struct work){ .heap = work[0].heap, .cells = shared_page(CELLS * sizeof(void *)) };
+	run_on(sched_getcpu());
+	places_learn(places, &scenario, &work[0]);
+	ASSERT_LT(0, places->nr);
+	ASSERT_EQ(0, work_account(work, 2, &before));
+	for (end = seconds() + patience(5); seconds() < end; rounds++) {
+		pid = victim_begin(&scenario, &work[0]);
+		ASSERT_GT(pid, 0);
+		place = places->at[random_next(&seed) % places->nr];
+		missed += !victim_run_to(pid, place);
+		run_all(&work[1]);
+		victim_end(pid);
+		ASSERT_EQ(0, work_account(work, 2, &now)) TH_LOG("stopped at %#lx", place);
+		ASSERT_GE(now.out_lost_blocks, before.out_lost_blocks) TH_LOG("stopped at %#lx: a lost block is somebody's", place);
+		ASSERT_LE(now.out_lost_blocks, before.out_lost_blocks + 1)
+			TH_LOG("stopped at %#lx: %lu blocks lost", place, now.out_lost_blocks - before.out_lost_blocks);
+		before = now;
+	}
+	TH_LOG("%ld victims, %ld not stopped", rounds, missed);
+	EXPECT_LT(2 * missed, rounds);
+	dvsm_heap_destroy(work[0].heap);
 }
 
 /*
@@ -500,6 +418,84 @@ TEST_F_TIMEOUT(step, an_owner_is_freed_beside_its_recovery, CAMPAIGN_MAX)
 	TH_LOG("%ld owners died, recovery was stopped %ld times and %ld times waited for", rounds, amid, busy);
 	EXPECT_LT(0, amid);
 	dvsm_heap_destroy(work.heap);
+}
+
+/* --- on the device, in an emulator, where a step takes a millisecond --- */
+
+FIXTURE(device) {
+	char unused;
+};
+
+FIXTURE_SETUP(device)
+{
+	if (access("/dev/dvsm", R_OK | W_OK))
+		SKIP(return, "no /dev/dvsm");
+	broken_choose();
+}
+
+FIXTURE_TEARDOWN(device)
+{
+}
+
+/* run_all() calls each of them. */
+static const void *const functions[] = {
+	dvsm_lane_acquire, dvsm_lane_release, dvsm_refill, dvsm_flush, dvsm_slab_take, dvsm_slab_make, dvsm_slab_fill,
+	dvsm_slab_emptied, dvsm_slabs_trim, dvsm_groups_put, dvsm_pages_take, dvsm_pages_put, dvsm_chunks_take,
+	dvsm_chunks_free, dvsm_chunk_open, dvsm_chunk_close, dvsm_chunks_discard,
+};
+#define NR_FUNCTIONS	(sizeof(functions) / sizeof(*functions))
+#define STEPS_BEYOND	512
+
+/*
+ * Every eighth victim is killed some steps beyond a call of one of the functions; the others at instructions that such ones
+ * have passed. While every second one is stopped others pass by.
+ */
+TEST_F_TIMEOUT(device, a_sample_of_instructions, CAMPAIGN_MAX)
+{
+	static const struct scenario scenario = { "all operations", trim, run_all, 1 };
+	struct places *places = calloc(1, sizeof(*places));
+	struct work work[2] = { { .heap = heap_on(DVSM_BACKEND_DEVICE, GIB) } };
+	struct dvsm_heap_account before, now;
+	const char *wish = getenv("DVSM_SEED");
+	uint64_t first = wish ? strtoul(wish, NULL, 0) : (uint64_t)time(NULL), seed = first, place;
+	long rounds = 0, missed = 0, lost = 0, walked = 0;
+	double end;
+	pid_t pid;
+
+	ASSERT_NE(NULL, work[0].heap);
+	ASSERT_NE(NULL, places);
+	work[0].cells = shared_page(CELLS * sizeof(void *));
+	work[1] = (struct work){ .heap = work[0].heap, .cells = shared_page(CELLS * sizeof(void *)) };
+	TH_LOG("DVSM_SEED=%lu", first);
+	run_on(sched_getcpu());
+	ASSERT_EQ(0, work_account(work, 2, &before));
+	for (end = seconds() + 4 * patience(5); seconds() < end; rounds++) {
+		pid = victim_begin(&scenario, &work[0]);
+		ASSERT_GT(pid, 0);
+		if (rounds % 8) {
+			place = places->at[random_next(&seed) % places->nr];
+			missed += !victim_run_to(pid, place);
+		} else {
+			place = (uint64_t)functions[random_next(&seed) % NR_FUNCTIONS];
+			if (victim_run_again(pid, place, random_next(&seed) % (1 + random_next(&seed) % 8)))
+				walked += places_follow(places, pid, 1 + random_next(&seed) % STEPS_BEYOND);
+			places_add(places, place);
+		}
+		place = victim_at(pid);
+		if (random_next(&seed) % 2)
+			run_all(&work[1]);
+		victim_end(pid);
+		ASSERT_EQ(0, work_account(work, 2, &now)) TH_LOG("killed at %#lx", place);
+		ASSERT_GE(now.out_lost_blocks, before.out_lost_blocks) TH_LOG("killed at %#lx: a lost block is somebody's", place);
+		ASSERT_LE(now.out_lost_blocks, before.out_lost_blocks + 1)
+			TH_LOG("killed at %#lx: %lu blocks lost", place, now.out_lost_blocks - before.out_lost_blocks);
+		lost += now.out_lost_blocks - before.out_lost_blocks;
+		before = now;
+	}
+	TH_LOG("%ld victims at a sample of %zu instructions, learned in %ld steps; %ld not reached, %ld lost their block",
+	       rounds, places->nr, walked, missed, lost);
+	EXPECT_LT(2 * missed, rounds);
+	dvsm_heap_destroy(work[0].heap);
 }
 
 TEST_HARNESS_MAIN

@@ -131,11 +131,13 @@ static int visit(void *address, size_t size, void *context)
 
 static void heap_look(struct dvsm_heap *heap)
 {
+	struct dvsm_heap_account account = { .size = sizeof(account) };
 	struct dvsm_heap_stats stats = { .size = sizeof(stats) };
 
 	dvsm_heap_check(heap, 0);
 	dvsm_heap_check(heap, 1);
 	dvsm_heap_check(heap, 2);
+	dvsm_heap_account(heap, &account);
 	dvsm_heap_walk(heap, visit, heap);
 	dvsm_heap_stats(heap, &stats);
 	dvsm_heap_root_get(heap, 0);

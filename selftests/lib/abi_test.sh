@@ -8,23 +8,15 @@ set -u
 top=$(cd "$(dirname "$0")/../.." && pwd)
 lib=${1:-$top/build/libdvsm}
 : "${CC:=gcc clang}" "${CXX:=g++ clang++}"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-n=0
-failed=0
+# shellcheck source=selftests/lib/tap.sh
+. "$(dirname "$0")/tap.sh"
 
 check()	# NAME COMMAND...: the command says nothing when all is well
 {
 	name=$1
 	shift
-	n=$((n + 1))
-	if "$@" >"$work/said" 2>&1 && ! [ -s "$work/said" ]; then
-		echo "ok $n $name"
-	else
-		echo "not ok $n $name"
-		sed 's/^/# /' "$work/said"
-		failed=1
-	fi
+	"$@" >"$work/said" 2>&1 && ! [ -s "$work/said" ]
+	result $? "$name"
 }
 
 skip() { n=$((n + 1)); echo "ok $n $1 # SKIP $2"; }
@@ -71,11 +63,14 @@ no_state()
 
 no_constructor() { find "$lib/obj" -name "*.o" ! -name "preload*" -exec readelf -SW {} + | grep -E '\.(init_array|ctors|preinit_array)'; true; }
 
-# Commands and region calls each have their place in the user's documentation.
+# Commands, features, tracepoints, parameters and region calls each have their place in the user's documentation.
 documented()
 {
 	{
 		sed -n 's/^#define \(DVSM_IOC_[A-Z_]*\)\s*_IO.*/\1/p' "$top/include/uapi/linux/dvsm.h"
+		sed -n 's/^#define \(DVSM_FEATURE_[A-Z_]*\)\s.*/\1/p' "$top/include/uapi/linux/dvsm.h"
+		sed -n 's/^TRACE_EVENT(\([a-z_]*\),$/\1/p; s/^DEFINE_EVENT([a-z_]*, \([a-z_]*\),$/\1/p' "$top/kmod/trace.h"
+		sed -n 's/^module_param[a-z_]*(\([a-z_]*\),.*/\1/p' "$top"/kmod/*.c
 		declared | grep -E '^dvsm_(region|snapshot|info|backend|version)'
 	} | while read -r name; do
 		grep -qw "$name" "$top/Documentation/dvsm.rst" || echo "$name is not in Documentation/dvsm.rst"
@@ -112,6 +107,45 @@ END
 		LD_LIBRARY_PATH=$installed/lib "$work/program"
 }
 
+# An inline function of C++ is in each object that uses it; the linker keeps one, with what its fast paths refer to.
+inline_twice()	# COMPILER
+{
+	for unit in one two; do
+		cat >"$work/$unit.cc" <<END
+#include <dvsm/heap_inline.h>
+#include <vector>
+
+template <class T> struct allocator {
+	typedef T value_type;
+	T *allocate(size_t n) { return static_cast<T *>(dvsm_malloc(n * sizeof(T))); }
+	void deallocate(T *block, size_t) { dvsm_free(block); }
+};
+
+__attribute__((noinline)) inline void *twice(size_t size)
+{
+	void *block = dvsm_malloc(size);
+
+	dvsm_free(block);
+	return dvsm_malloc(size);
+}
+
+int $unit()
+{
+	std::vector<int, allocator<int>> numbers;
+
+	for (int i = 0; i < 1000; i++)
+		numbers.push_back(i);
+	void *block = twice(100);
+	dvsm_free(block);
+	return block && numbers[999] == 999;
+}
+END
+		"$1" -std=c++17 -O2 -Wall -Wextra -Werror -I"$installed/include" -c -o "$work/$unit.o" "$work/$unit.cc" || return
+	done
+	echo 'int one(); int two(); int main() { return !(one() && two()); }' >"$work/main.cc"
+	"$1" -o "$work/inline_twice" "$work/main.cc" "$work/one.o" "$work/two.o" "$lib/libdvsm.a" && "$work/inline_twice"
+}
+
 version=$(sed -n 's/^.define DVSM_VERSION_M[A-Z]*[[:space:]]*//p' "$top/include/dvsm/base.h" | paste -sd .)
 installed=$work/prefix
 
@@ -128,8 +162,12 @@ for header in dvsm/dvsm.h dvsm/base.h dvsm/region.h dvsm/snapshot.h dvsm/heap.h 
 		check "$header.compiles_in_c++17.$compiler" header_compiles "$compiler" c++ c++17 "$header"
 	done
 done
+for compiler in $CXX; do
+	command -v "$compiler" >/dev/null || { skip "inline_functions_of_two_objects_link.$compiler" "no $compiler"; continue; }
+	check "inline_functions_of_two_objects_link.$compiler" inline_twice "$compiler"
+done
 check "what_the_headers_declare_is_what_the_library_exports" declared_is_exported
-check "every_command_and_region_call_is_documented" documented
+check "every_command_feature_tracepoint_parameter_and_region_call_is_documented" documented
 check "every_region_call_has_a_manual_page" has_manual
 check "version_node_is_the_headers_version" version_node
 check "soname_is_the_major_version" soname

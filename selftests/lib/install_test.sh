@@ -5,24 +5,9 @@
 set -u
 
 top=$(cd "$(dirname "$0")/../.." && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-n=0 failed=0
+# shellcheck source=selftests/lib/tap.sh
+. "$(dirname "$0")/tap.sh"
 touch "$work/begun"
-
-check()	# NAME COMMAND...
-{
-	name=$1
-	shift
-	n=$((n + 1))
-	if "$@" >"$work/said" 2>&1; then
-		echo "ok $n $name"
-	else
-		echo "not ok $n $name"
-		sed 's/^/# /' "$work/said"
-		failed=1
-	fi
-}
 
 install_into() { make -s -C "$top" install "$@"; }
 
@@ -54,7 +39,17 @@ program_runs()	# FOLDER PREFIX
 	cc -Wall -Werror -o "$work/program" "$work/program.c" $flags && LD_LIBRARY_PATH=$1$2/lib "$work/program"
 }
 
-echo 1..6
+# A compiler that lacks the header.
+says_what_it_needs()
+{
+	printf '#!/bin/sh\ncase "$*" in *liburing.h*) exit 1 ;; esac\nexec cc "$@"\n' >"$work/cc"
+	chmod +x "$work/cc"
+	! make -s -C "$top/libdvsm" CC="$work/cc" O="$work/libdvsm" 2>"$work/errors" || return
+	cat "$work/errors"
+	grep -q 'libdvsm needs liburing-dev' "$work/errors" && ! grep -q 'fatal error' "$work/errors"
+}
+
+echo 1..7
 check "into a package's folder" install_into DESTDIR="$work/package" PREFIX=/usr
 check "library, headers, manual, rule and group are there" files_are_there "$work/package" /usr lib/libdvsm.so lib/libdvsm.a \
 	lib/libdvsm-malloc.so lib/pkgconfig/dvsm.pc include/dvsm/dvsm.h include/linux/dvsm.h share/man/man3/dvsm_malloc.3 \
@@ -62,5 +57,6 @@ check "library, headers, manual, rule and group are there" files_are_there "$wor
 check "a program builds by pkg-config there, and runs" program_runs "$work/package" /usr
 check "below a prefix of one's own" install_into PREFIX="$work/own"
 check "there it is whole, too" program_runs "" "$work/own"
+check "without liburing-dev make says that it is missing, and compiles nothing" says_what_it_needs
 check "and the system is as it was" system_is_as_it_was "$work/own"
-exit $failed
+exit "$failed"

@@ -359,6 +359,64 @@ TEST_F(io, progress_is_told_and_can_end_it)
 	EXPECT_GT(LENGTH, result.done);
 }
 
+/* What a region has when the first bytes are there. */
+struct first_bytes {
+	struct dvsm_region *region;
+	uint64_t resident;
+};
+
+static int look_once(uint64_t done, uint64_t total, void *argument)
+{
+	struct first_bytes *first = argument;
+
+	if (!first->resident)
+		first->resident = resident(first->region);
+	return 0;
+}
+
+/* Memory is made 64 MiB at a time: the disk does not wait for all of it. */
+TEST_F(io, load_of_several_pieces_brings_all_and_begins_before_all_memory_is_made)
+{
+	const uint64_t piece = 64UL << 20, length = 4 * piece, offset = 7 * PAGE, skew = 5 * PAGE;
+	const uint64_t wanted = 3 * piece + 3 * PAGE, step = 255 * PAGE;
+	struct dvsm_region_options options = {
+		.size = sizeof(options), .backend = variant->backend, .flags = variant->flags,
+	};
+	struct first_bytes first = {};
+	struct dvsm_io_result result;
+	char expected[PAGE], *map;
+	uint64_t at;
+	bool fixed;
+
+	if (variant->how)
+		SKIP(return, "it has no pieces");
+	first.region = dvsm_region_create(length, &options);
+	ASSERT_NE(NULL, first.region);
+	fixed = has_direct(self->file) &&
+		(dvsm_region_features(first.region) & DVSM_FEATURE_FIXED_BUFFERS) &&
+		(variant->flags || variant->backend == DVSM_BACKEND_MEMFD);
+	map = dvsm_region_map(first.region, 0, length, RW, NULL);
+	ASSERT_NE(NULL, map);
+	ASSERT_EQ(0, ftruncate(self->file, (off_t)(skew + wanted)));
+	for (at = 0; at < wanted; at += step) {
+		fill(expected, PAGE, at);
+		ASSERT_EQ(PAGE, pwrite(self->file, expected, PAGE, (off_t)(skew + at)));
+	}
+	ASSERT_EQ(0, dvsm_region_load(first.region, offset, self->file, skew, 0,
+				      OPTIONS(.progress = look_once, .argument = &first), &result));
+	EXPECT_EQ(wanted, result.done);
+	EXPECT_EQ(fixed, !!(result.how & DVSM_IO_HOW_FIXED));
+	if (!(variant->flags & DVSM_REGION_F_PINNED))
+		EXPECT_GE(2 * piece + CHUNK, first.resident);
+	for (at = 0; at < wanted; at += step) {
+		fill(expected, PAGE, at);
+		ASSERT_EQ(0, memcmp(expected, map + offset + at, PAGE));
+		if (at + 2 * PAGE <= wanted)
+			ASSERT_EQ(0, map[offset + at + PAGE]);
+	}
+	dvsm_region_destroy(first.region);
+}
+
 TEST_F(io, mistakes_have_their_errors)
 {
 	struct dvsm_io_options longer[2] = { { .size = sizeof(longer) } };

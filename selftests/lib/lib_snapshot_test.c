@@ -554,6 +554,31 @@ TEST_F(device, view_of_a_part_keeps_offset_and_protection)
 	dvsm_region_destroy(view);
 }
 
+TEST_F(device, view_of_a_part_is_restored_and_merged_there)
+{
+	char *part = dvsm_region_map(self->region, CHUNK, 2 * CHUNK, RW, NULL);
+	uint64_t restored = 0, merged = 0;
+	struct dvsm_region *view;
+
+	ASSERT_NE(NULL, part);
+	view = dvsm_region_view(self->region, part);
+	ASSERT_NE(NULL, view);
+	fill(self->map, LENGTH, 5);
+	ASSERT_EQ(0, dvsm_snapshot_restore(self->region, view, &restored));
+	EXPECT_EQ(2 * CHUNK, restored);
+	EXPECT_TRUE(is_filled(self->map, 0, CHUNK, 5));
+	EXPECT_TRUE(is_filled(self->map, CHUNK, 2 * CHUNK, 1));
+	EXPECT_TRUE(is_filled(self->map, 3 * CHUNK, LENGTH - 3 * CHUNK, 5));
+	fill(part, CHUNK, 6);
+	ASSERT_EQ(0, dvsm_snapshot_merge(self->region, view, 0, NULL, NULL, &merged));
+	EXPECT_EQ(CHUNK, merged);
+	EXPECT_TRUE(is_filled(self->map, 0, CHUNK, 5));
+	EXPECT_TRUE(is_filled(self->map + CHUNK, 0, CHUNK, 6));
+	EXPECT_TRUE(is_filled(self->map, 3 * CHUNK, LENGTH - 3 * CHUNK, 5));
+	dvsm_region_unmap(part, 2 * CHUNK);
+	dvsm_region_destroy(view);
+}
+
 TEST_F(device, view_only_of_a_shared_mapping_of_a_region)
 {
 	struct dvsm_region *snapshot, *short_one = create_on(DVSM_BACKEND_DEVICE, CHUNK, 0);
@@ -625,6 +650,8 @@ TEST_F(device, implicit_region_can_be_viewed_and_mapped_anew)
 	view = dvsm_region_view(region, map);
 	ASSERT_NE(NULL, view);
 	map[0] = 'v';
+	EXPECT_FAILS(EOPNOTSUPP, dvsm_snapshot_merge(region, view, 0, NULL, NULL, NULL));
+	EXPECT_EQ('v', map[0]);
 	ASSERT_EQ(0, dvsm_region_remap(region, map, 2 * CHUNK));
 	EXPECT_EQ('p', map[0]);
 	munmap(map, 2 * CHUNK);

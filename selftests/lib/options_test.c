@@ -304,6 +304,18 @@ TEST(the_environment_decides_only_what_the_caller_leaves_open)
 	EXPECT_EQ(DVSM_BACKEND_MEMFD_THP, dvsm_region_backend(region));
 	dvsm_region_destroy(region);
 
+	/* Both words name the device, which is used or the call fails. */
+	setenv("DVSM_BACKEND", "device", 1);
+	region = dvsm_region_create(CHUNK, NULL);
+	EXPECT_EQ(have_device(), region != NULL);
+	dvsm_region_destroy(region);
+	errno = 0;
+	setenv("DVSM_BACKEND", "dvsm", 1);
+	region = dvsm_region_create(CHUNK, NULL);
+	EXPECT_EQ(have_device(), region != NULL) TH_LOG("%s", strerror(errno));
+	EXPECT_TRUE(region ? dvsm_region_backend(region) == DVSM_BACKEND_DEVICE : errno != EINVAL);
+	dvsm_region_destroy(region);
+
 	setenv("DVSM_BACKEND", "diskette", 1);
 	EXPECT_FAILS_NULL(EINVAL, dvsm_region_create(CHUNK, NULL));
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Moving what regions hold, proven by move_pages(2); two nodes or more, on each backend. */
 #include <liburing.h>
-#include <linux/capability.h>
 #include <linux/mempolicy.h>
 
 #include "kselftest_harness.h"
+#include "../capability.h"
 #include "lib_test.h"
 
 #define LENGTH	(3 * CHUNK)
@@ -210,17 +210,6 @@ TEST_F(migrate, a_page_that_is_held_stays_alone)
 	EXPECT_EQ(CHUNK, arg.out_moved + arg.out_there);
 	EXPECT_TRUE(is_filled(self->map));
 	EXPECT_EQ(self->last, node_of(self->map + 7 * PAGE));
-}
-
-static bool capability_drop(int capability)
-{
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2];
-
-	if (syscall(SYS_capget, &header, data))
-		return false;
-	data[capability / 32].effective &= ~(1U << capability % 32);
-	return !syscall(SYS_capset, &header, data);
 }
 
 /* move_pages() ends at a batch that fails; what is behind it moves nevertheless. */

@@ -215,6 +215,48 @@ TEST_F(region, mapping_and_unmapping_leaves_nothing_behind)
 	EXPECT_EQ(before, nr_mappings());
 }
 
+#define NR_MAPPERS	64
+#define NR_MEETINGS	50
+
+struct mappers {
+	const struct dvsm_region *region;
+	pthread_barrier_t together;
+};
+
+/* NULL, or what is no mapping. */
+static void *map_and_unmap(void *argument)
+{
+	struct mappers *mappers = argument;
+	void *map, *failure = NULL;
+	int i;
+
+	for (i = 0; i < NR_MEETINGS; i++) {
+		pthread_barrier_wait(&mappers->together);
+		map = dvsm_region_map(mappers->region, 0, CHUNK, RW, NULL);
+		if (!map || dvsm_region_unmap(map, CHUNK))
+			failure = mappers;
+	}
+	return failure;
+}
+
+/* They find the same places free, again and again. */
+TEST_F(region, threads_that_map_at_once_all_find_a_place)
+{
+	struct mappers mappers = { .region = self->region };
+	pthread_t threads[NR_MAPPERS];
+	void *failure;
+	int i;
+
+	pthread_barrier_init(&mappers.together, NULL, NR_MAPPERS);
+	for (i = 0; i < NR_MAPPERS; i++)
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, map_and_unmap, &mappers));
+	for (i = 0; i < NR_MAPPERS; i++) {
+		ASSERT_EQ(0, pthread_join(threads[i], &failure));
+		EXPECT_EQ(NULL, failure);
+	}
+	pthread_barrier_destroy(&mappers.together);
+}
+
 #define NR_GUARDS	8
 
 /* Pages without rights: new mappings come to lie right below the last one. */

@@ -6,24 +6,8 @@ set -u
 
 program=${1:-build/libdvsm/examples/wordcount}
 [ $# -gt 0 ] && shift
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-n=0
-failed=0
-
-check()	# NAME COMMAND...
-{
-	name=$1
-	shift
-	n=$((n + 1))
-	if "$@" >"$work/said" 2>&1; then
-		echo "ok $n $name"
-	else
-		echo "not ok $n $name"
-		head -n 20 "$work/said" | cut -c 1-200 | sed 's/^/# /'
-		failed=1
-	fi
-}
+# shellcheck source=selftests/lib/tap.sh
+. "$(dirname "$0")/tap.sh"
 
 count() { "$program" -q -o "$work/words" "$@"; }
 says() { count "$@" && grep -q "$expected" "$work/said"; }

@@ -60,9 +60,9 @@ static int importer_attach(struct importer *importer, void __user *user)
 
 	if (copy_from_user(&arg, user, sizeof(arg)))
 		return -EFAULT;
-	if (importer->device)
+	if (importer->dmabuf)
 		return -EBUSY;
-	ret = importer_make_device(importer, &arg);
+	ret = importer->device ? 0 : importer_make_device(importer, &arg);
 	if (ret)
 		return ret;
 	dmabuf = dma_buf_get(arg.fd);
@@ -130,6 +130,17 @@ static int importer_unmap(struct importer *importer)
 					  DMA_BIDIRECTIONAL);
 	importer->table = NULL;
 	return 0;
+}
+
+static void importer_detach(struct importer *importer)
+{
+	if (importer->table)
+		importer_unmap(importer);
+	if (importer->dmabuf) {
+		dma_buf_detach(importer->dmabuf, importer->attachment);
+		dma_buf_put(importer->dmabuf);
+		importer->dmabuf = NULL;
+	}
 }
 
 /*
@@ -208,12 +219,7 @@ static int importer_copy(struct importer *importer, void __user *user)
 
 static void importer_free(struct importer *importer)
 {
-	if (importer->table)
-		importer_unmap(importer);
-	if (importer->dmabuf) {
-		dma_buf_detach(importer->dmabuf, importer->attachment);
-		dma_buf_put(importer->dmabuf);
-	}
+	importer_detach(importer);
 	if (importer->device)
 		platform_device_unregister(importer->device);
 	kfree(importer);
@@ -236,6 +242,9 @@ static int importer_command(struct importer *importer, unsigned int cmd, void __
 	switch (cmd) {
 	case IMPORTER_ATTACH:
 		return importer_attach(importer, user);
+	case IMPORTER_DETACH:
+		importer_detach(importer);
+		return 0;
 	case IMPORTER_MAP:
 		return importer_map(importer, user);
 	case IMPORTER_UNMAP:

@@ -12,7 +12,7 @@
 #define IMPORTER_PATH		"/dev/dvsm_importer"
 
 /*
- * Attach to a dma-buf as a device of this kind.
+ * Attach to a dma-buf as a device of this kind; as before after a detach.
  *
  * @dma_mask: addresses that it can reach
  * @segment_max: bytes of the longest entry that it takes
@@ -63,5 +63,8 @@ struct importer_copy {
 #define IMPORTER_KEEP		_IO('i', 5)
 /* Let go of all that was kept. */
 #define IMPORTER_RELEASE_KEPT	_IO('i', 6)
+
+/* Let go of the dma-buf, mapped or not. The device stays, and may take another one. */
+#define IMPORTER_DETACH		_IO('i', 7)
 
 #endif /* DVSM_IMPORTER_H */

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# What runs in a VM for rdma_test.sh: rdma_vm.sh ROLE PROGRAM [INTERFACE ADDRESS [PEER]]; ROLE is local, server or client.
+# What runs in a VM for two_vms.sh: network_vm.sh ROLE PROGRAM [INTERFACE ADDRESS [PEER]]; ROLE is local, server or client.
 role=$1 program=$2 interface=${3:-dummy0} address=${4:-10.7.0.1} peer=$5
 stats=/sys/kernel/debug/dvsm/stats
 
@@ -17,7 +17,16 @@ gone()	# within 10 s
 ip addr add "$address/24" dev "$interface" || exit 1
 ip link set "$interface" up || exit 1
 ip link set lo up
-rdma link add rxe0 type rxe netdev "$interface" || exit 1
+# The kernel says within a second that a link is running, and UCX looks for those that are when it begins. Dummies are "unknown".
+tries=0
+while grep -q down "/sys/class/net/$interface/operstate"; do
+	tries=$((tries + 1))
+	[ $tries -lt 100 ] || { echo "$interface is not running"; exit 1; }
+	sleep 0.1
+done
+if [ -e /sys/module/rdma_rxe ]; then
+	rdma link add rxe0 type rxe netdev "$interface" || exit 1
+fi
 case $role in
 server)
 	"$program" server

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Where every byte of a heap is: each kind is counted by itself, and all of them are all of the heap. */
+#include "heap_test.h"
+#include <kselftest_harness.h>
+
+#include "../../libdvsm/heap_types.h"
+
+#define BLOCKS	3000
+
+/* What the program has, by its own list. */
+struct mine {
+	void *blocks[BLOCKS];
+	uint64_t nr, bytes;
+};
+
+static bool is_mine(const void *address, size_t size, void *context)
+{
+	const struct mine *mine = context;
+	size_t i;
+
+	for (i = 0; i < BLOCKS; i++)
+		if (mine->blocks[i] == address)
+			return true;
+	return false;
+}
+
+FIXTURE(account) {
+	struct dvsm_heap *heap;
+	struct dvsm_heap_account account;
+	struct mine mine;
+	uint64_t seed;
+};
+
+FIXTURE_VARIANT(account) {
+	uint32_t flags;
+};
+
+FIXTURE_VARIANT_ADD(account, shared) { .flags = 0, };
+FIXTURE_VARIANT_ADD(account, private) { .flags = DVSM_HEAP_F_PRIVATE, };
+FIXTURE_VARIANT_ADD(account, hardened) { .flags = DVSM_HEAP_F_HARDENED, };
+
+FIXTURE_SETUP(account)
+{
+	struct dvsm_heap_options options = {
+		.size = sizeof(options), .reserve = GIB, .flags = variant->flags,
+	};
+
+	self->heap = dvsm_heap_create(&options);
+	ASSERT_NE(NULL, self->heap);
+	self->account.size = sizeof(self->account);
+	self->account.context = &self->mine;
+	self->seed = 1;
+}
+
+FIXTURE_TEARDOWN(account)
+{
+	if (self->heap)
+		dvsm_heap_destroy(self->heap);
+}
+
+static size_t size_any(uint64_t *seed)
+{
+	uint32_t kind = random_next(seed) % 1000;
+
+	return 1 + random_next(seed) % (kind < 900 ? 2000 : kind < 990 ? 100000 : kind < 998 ? 2 * MIB : 9 * MIB);
+}
+
+static void mine_put(FIXTURE_DATA(account) *self, size_t slot)
+{
+	struct mine *mine = &self->mine;
+
+	if (!mine->blocks[slot])
+		return;
+	mine->nr--;
+	mine->bytes -= dvsm_heap_usable_size(self->heap, mine->blocks[slot]);
+	dvsm_heap_free(self->heap, mine->blocks[slot]);
+	mine->blocks[slot] = NULL;
+}
+
+static void mine_get(FIXTURE_DATA(account) *self, size_t slot)
+{
+	struct mine *mine = &self->mine;
+	size_t size = size_any(&self->seed);
+
+	mine_put(self, slot);
+	mine->blocks[slot] = slot % 16 ? dvsm_heap_malloc(self->heap, size) :
+					 dvsm_heap_malloc_owned(self->heap, size, 1 + slot % 3);
+	if (!mine->blocks[slot])
+		return;
+	mine->nr++;
+	mine->bytes += dvsm_heap_usable_size(self->heap, mine->blocks[slot]);
+}
+
+static uint64_t sum(const struct dvsm_heap_account *account)
+{
+	return account->out_metadata + account->out_free + account->out_cached + account->out_live +
+	       account->out_lost + account->out_waste;
+}
+
+TEST_F(account, every_byte_is_somewhere_once)
+{
+	struct dvsm_heap_stats stats = { .size = sizeof(stats) };
+	size_t round, i;
+
+	self->account.is_known = is_mine;
+	for (round = 0; round < 6; round++) {
+		for (i = 0; i < BLOCKS; i++)
+			if (round % 2)
+				mine_put(self, random_next(&self->seed) % BLOCKS);
+			else
+				mine_get(self, random_next(&self->seed) % BLOCKS);
+		if (round == 3)
+			dvsm_heap_trim(self->heap, 0);
+		ASSERT_EQ(0, dvsm_heap_account(self->heap, &self->account));
+		ASSERT_EQ(self->account.out_reserved, sum(&self->account)) TH_LOG("round %zu", round);
+		EXPECT_EQ(self->mine.bytes, self->account.out_live);
+		EXPECT_EQ(self->mine.nr, self->account.out_live_blocks);
+		EXPECT_EQ(0, self->account.out_lost);
+		EXPECT_EQ(0, self->account.out_lost_blocks);
+		dvsm_heap_stats(self->heap, &stats);
+		EXPECT_EQ(stats.out_reserved, self->account.out_reserved);
+		EXPECT_EQ(stats.out_metadata, self->account.out_metadata);
+		EXPECT_EQ(stats.out_cached, self->account.out_cached);
+		EXPECT_EQ(stats.out_live, self->account.out_live);
+		EXPECT_LE(stats.out_free + stats.out_free_pages, self->account.out_free);
+	}
+	for (i = 0; i < BLOCKS; i++)
+		mine_put(self, i);
+	dvsm_heap_trim(self->heap, 0);
+	ASSERT_EQ(0, dvsm_heap_account(self->heap, &self->account));
+	EXPECT_EQ(self->account.out_reserved, sum(&self->account));
+	EXPECT_EQ(0, self->account.out_live + self->account.out_lost + self->account.out_cached);
+}
+
+/* As if a process had died with them on their way. */
+TEST_F(account, what_the_program_does_not_know_is_lost)
+{
+	static const size_t sizes[] = { 1, 100, 5000, 70000, 3 * MIB };
+	uint64_t lost = 0;
+	size_t i;
+
+	for (i = 0; i < BLOCKS; i++)
+		mine_get(self, i);
+	for (i = 0; i < sizeof(sizes) / sizeof(*sizes); i++)
+		lost += dvsm_heap_usable_size(self->heap, dvsm_heap_malloc(self->heap, sizes[i]));
+	self->account.is_known = is_mine;
+	ASSERT_EQ(0, dvsm_heap_account(self->heap, &self->account));
+	EXPECT_EQ(lost, self->account.out_lost);
+	EXPECT_EQ(i, self->account.out_lost_blocks);
+	EXPECT_EQ(self->mine.bytes, self->account.out_live);
+	EXPECT_EQ(self->account.out_reserved, sum(&self->account));
+	/* Who does not ask has them all. */
+	self->account.is_known = NULL;
+	ASSERT_EQ(0, dvsm_heap_account(self->heap, &self->account));
+	EXPECT_EQ(0, self->account.out_lost);
+	EXPECT_EQ(self->mine.bytes + lost, self->account.out_live);
+}
+
+/* What a dead thread had in its hands when its log was damaged. */
+TEST_F(account, pages_and_chunks_that_are_nobodys_are_lost)
+{
+	struct dvsm_heap *heap = self->heap;
+	uint32_t chunk = heap->header->first_chunk;
+
+	mine_get(self, 1);
+	ASSERT_EQ(0, dvsm_heap_account(heap, &self->account));
+	ASSERT_NE(0, heap->chunks[chunk].pages.bits >> 31 & 1);
+	heap->chunks[chunk].pages.bits &= ~(1ULL << 31);
+	EXPECT_EQ(-EUCLEAN, dvsm_heap_account(heap, &self->account));
+	EXPECT_EQ(DVSM_HEAP_PAGE_SIZE, self->account.out_lost);
+	EXPECT_EQ(self->account.out_reserved, sum(&self->account));
+	heap->chunks[chunk].pages.bits |= 1ULL << 31;
+	chunk = atomic_load(&heap->header->high_chunk);
+	atomic_store(&heap->header->high_chunk, chunk + 1);
+	ASSERT_EQ(0, dvsm_heap_check(heap, 2));
+	heap->map[chunk / 64].bits &= ~(1ULL << chunk % 64);
+	EXPECT_EQ(-EUCLEAN, dvsm_heap_account(heap, &self->account));
+	EXPECT_EQ(DVSM_HEAP_CHUNK_SIZE, self->account.out_lost);
+	EXPECT_EQ(self->account.out_reserved, sum(&self->account));
+}
+
+/* A block in a stack whose slab is gone: the tables are at odds with nothing, but the sum is. */
+TEST(a_byte_in_two_places_is_told)
+{
+	struct dvsm_heap_account account = { .size = sizeof(account) };
+	struct dvsm_heap *heap = heap_of(GIB);
+	uint32_t page;
+	void *block;
+
+	ASSERT_NE(NULL, heap);
+	block = dvsm_heap_malloc(heap, 60000);
+	dvsm_heap_free(heap, block);
+	ASSERT_EQ(0, dvsm_heap_account(heap, &account));
+	if (!account.out_cached)
+		SKIP(return, "no restartable sequences, so no stacks");
+	page = (uint32_t)(dvsm_heap_offset(heap, block) >> DVSM_HEAP_PAGE_SHIFT);
+	heap->chunks[page / DVSM_CHUNK_PAGES].kind = DVSM_CHUNK_BARRED;
+	EXPECT_EQ(-EUCLEAN, dvsm_heap_account(heap, &account));
+	EXPECT_LT(account.out_reserved, sum(&account));
+	dvsm_heap_destroy(heap);
+}
+
+TEST_F(account, sizes_that_are_wrong)
+{
+	self->account.size = sizeof(self->account) - 1;
+	EXPECT_EQ(-EINVAL, dvsm_heap_account(self->heap, &self->account));
+}
+
+TEST_HARNESS_MAIN
