@@ -14,7 +14,7 @@ MODULE_OUT ?= $(BUILD)/kmod/$(kernel_release)
 have_kernel := $(wildcard $(KDIR)/include/generated/utsrelease.h)
 kbuild = $(MAKE) -C $(KDIR) M=$(abspath $(MODULE_OUT)) DVSM_INCLUDE=$(top)/include
 
-.PHONY: all module lib tests check check-seeded soak check-kcsan coverage fuzz fuzz-host demo bench-heap bench-kernel bench-dma install install_system modules_install dkms_install clean help
+.PHONY: all module lib tests check check-seeded check-model soak check-kcsan coverage fuzz fuzz-host demo bench-heap bench-kernel bench-dma install install_system modules_install dkms_install clean help
 
 ifneq ($(have_kernel),)
 all: module lib
@@ -66,6 +66,15 @@ fuzz-host:
 check-seeded:
 	$(top)/scripts/check-seeded.sh
 
+# Pages are as they were left, so that what nobody has zeroed is seen.
+DVSM_STEPS ?= 20000
+check-model: tests
+	@for kernel in 6.12 6.1; do for test in snapshot parts; do \
+		echo "# $$kernel"; \
+		$(top)/scripts/vm/run.sh --kernel $$kernel --nodes 2 --timeout 2000 --append init_on_alloc=0 -- \
+			env DVSM_STEPS=$(DVSM_STEPS) $(BUILD)/selftests/$${test}_model_test || exit; \
+	done; done
+
 soak:
 	$(top)/scripts/soak.sh
 
@@ -81,10 +90,11 @@ bench-kernel:
 bench-dma:
 	$(top)/scripts/bench-dma.sh
 
-# depmod runs only where the module lands on this machine.
+# depmod runs only where the module lands on this machine. INSTALL_MOD_PATH is the kernel's own word for DESTDIR.
+modules_root = $(DESTDIR)$(INSTALL_MOD_PATH)
 modules_install: module
-	install -D -m 644 $(MODULE_OUT)/dvsm.ko $(DESTDIR)/lib/modules/$(kernel_release)/updates/dvsm.ko
-	$(if $(DESTDIR),,depmod -a $(kernel_release))
+	install -D -m 644 $(MODULE_OUT)/dvsm.ko $(modules_root)/lib/modules/$(kernel_release)/updates/dvsm.ko
+	$(if $(modules_root),,depmod -a $(kernel_release))
 
 version = $(shell sed -n 's/^.define DVSM_VERSION_M[A-Z]*[[:space:]]*//p' $(top)/include/dvsm/base.h | paste -sd .)
 dkms_source = $(DESTDIR)/usr/src/dvsm-$(version)
@@ -117,6 +127,7 @@ help:
 	@echo "make fuzz             sequences of commands on the debug kernel, led by coverage (FUZZ_SECONDS=3600)"
 	@echo "make fuzz-host        damaged heaps and files for the library (FUZZ_SECONDS=3600)"
 	@echo "make check-seeded     bugs that are put in on purpose, and which test notices each"
+	@echo "make check-model      random histories of snapshots beside plain memory, on both kernels (DVSM_STEPS=20000)"
 	@echo "make soak             everything at once in VMs, data checked throughout (SOAK_SECONDS=3600, SOAK_KERNELS=)"
 	@echo "make bench-heap       the heap beside other allocators, and the bars that it has to reach"
 	@echo "make crash-campaign   processes killed at every instruction of the heap, and at random (SECONDS_EACH=600)"
@@ -126,8 +137,8 @@ help:
 	@echo "make lib              the library alone"
 	@echo "make tests            the library and the test programs"
 	@echo "make install          library, headers; below /usr udev rule and group too (PREFIX=$(PREFIX), DESTDIR=)"
-	@echo "make modules_install  the module into /lib/modules (KDIR=, DESTDIR=)"
-	@echo "make dkms_install     the module's source into /usr/src, for dkms (DESTDIR=)"
+	@echo "make modules_install  the module into /lib/modules (KDIR=, DESTDIR= or INSTALL_MOD_PATH=)"
+	@echo "make dkms_install     the module's source into /usr/src, for \"dkms install\" (DESTDIR=)"
 	@echo "make clean            remove build/"
 	@echo "scripts/vm/run.sh --help    run any command in a VM with dvsm.ko loaded"
 

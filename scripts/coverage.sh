@@ -41,7 +41,7 @@ tests_for()
 		ls build/selftests/fail_test
 	else
 		# module_test unloads what has been counted.
-		sed 's|^|build/selftests/|' build/selftests/TESTS | grep -vE '/(fail|fuzz|module)_test$'
+		sed 's|^|build/selftests/|' build/selftests/TESTS | grep -vE '/(fail|fuzz|module|module_fail)_test$'
 	fi
 }
 

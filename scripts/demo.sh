@@ -4,6 +4,7 @@
 # each NUMA node. First natively in a memfd, checked against tr | sort | uniq -c; then in a VM with two nodes, four CPUs and
 # Debian's 6.12, in memory of /dev/dvsm. Both must find the same words and counts, and in the VM each chunk of a table must be on
 # the node of the processes that fill it.
+#   demo.sh [OPTION...]     (of wordcount: --size-limit=2M)
 set -euo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -19,15 +20,15 @@ rm -rf "$out"
 mkdir -p "$out/corpus"
 
 title "natively, backend memfd"
-"$wordcount" --backend=memfd --progress --verify=pipe --output="$out/native.words"
+"$wordcount" --backend=memfd --progress --verify=pipe --output="$out/native.words" "$@"
 
 # The files that were counted go into the VM's initramfs, under the same names.
-"$wordcount" --list >"$out/files"
+"$wordcount" --list "$@" >"$out/files"
 cpio -pdLm --quiet "$out/corpus" <"$out/files" 2>"$out/cpio.log" || { cat "$out/cpio.log" >&2; exit 1; }
 
 title "in a VM: Linux $(cat "$kernel/release"), two nodes, four CPUs, insmod dvsm.ko, backend /dev/dvsm"
 "$top/scripts/vm/run.sh" --kernel 6.12 --nodes 2 --smp 4 --add "$out/corpus/usr:/usr" --add "$wordcount" -- \
-	sh -c "$wordcount"' --backend=dvsm --progress --output=/tmp/words && sha256sum </tmp/words' | tee "$out/vm.output"
+	sh -c "$wordcount"' --backend=dvsm --progress --output=/tmp/words "$@" && sha256sum </tmp/words' sh "$@" | tee "$out/vm.output"
 
 title "the two answers"
 native=$(sha256sum <"$out/native.words")

@@ -4,7 +4,7 @@
 #   run-tests.sh SECONDS PROGRAM...
 # Each program's output stands between "# RUN NAME" and "# END NAME STATUS SECONDS"; "# LEFT NAME ..." says what it left
 # behind. DVSM_TEST_FILTER has options of the kselftest harness for all programs of it, as "-V VARIANT -F FIXTURE", which
-# leave out tests.
+# leave out tests; DVSM_TEST_UNDER a command that runs each program: "valgrind -q".
 limit=$1
 shift
 stats=/sys/kernel/debug/dvsm/stats
@@ -40,7 +40,7 @@ for program; do
 	*) filter=$DVSM_TEST_FILTER ;;
 	esac
 	# shellcheck disable=SC2086 # several words
-	timeout -s KILL "$limit" "$program" $filter 2>&1 </dev/null
+	timeout -s KILL "$limit" $DVSM_TEST_UNDER "$program" $filter 2>&1 </dev/null
 	status=$?
 	left_over "$name"
 	kernel_log "$name"
