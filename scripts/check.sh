@@ -188,8 +188,8 @@ read_tests()
 	}
 	!name { next }
 	/^# +RUN / { why = ""; next }
-	# The first assertion that does not hold, and what repeats a random test.
-	/^# .*(:Expected |DVSM_SEED=|^# step [0-9]+, )/ && !(/:Expected / && why ~ /:Expected /) { line = $0; sub(/^# */, "", line); sub(/^\/.*\//, "", line); why = why " | " line; next }
+	# The first assertion that does not hold, how else it ended (a signal, the time limit), and what repeats a random test.
+	/^# .*(:Expected |: Test (terminated by timeout|terminated unexpectedly|exited|ended)|DVSM_SEED=|^# step [0-9]+, )/ && !(/:Expected / && why ~ /:Expected /) { line = $0; sub(/^# */, "", line); sub(/^\/.*\//, "", line); why = why " | " line; next }
 	/^1\.\.[0-9]+/ { plan = substr($1, 4) + 0; empty = !plan
 		if ($0 ~ /# SKIP/) { count++; plan = 1; text = $0; sub(/.*# SKIP */, "", text); result("skip", name ": " text) }
 		next }
