@@ -273,6 +273,8 @@ static void dvsm_file_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "dvsm-resident-peak:\t%llu\n", info.out_resident_peak);
 	seq_printf(m, "dvsm-pinned:\t%llu\n", info.out_pinned);
 	seq_printf(m, "dvsm-parent:\t%llu\n", info.out_parent_id);
+	seq_printf(m, "dvsm-taken-offset:\t%llu\n", info.out_taken_offset);
+	seq_printf(m, "dvsm-taken-length:\t%llu\n", info.out_taken_length);
 	seq_printf(m, "dvsm-shared:\t%llu\n", info.out_shared);
 	seq_printf(m, "dvsm-cow-faults:\t%llu\n", info.out_nr_cow_faults);
 	seq_puts(m, "dvsm-cow-faults-nodes:\t");

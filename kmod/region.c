@@ -506,6 +506,9 @@ void dvsm_region_info_fill(struct dvsm_region *region, struct dvsm_region_info *
 	info->out_nr_merges = atomic_long_read(&region->stats.nr_merges);
 	info->out_nr_conflicts = atomic_long_read(&region->stats.nr_conflicts);
 	info->out_nr_faults_parts = atomic_long_read(&region->stats.nr_faults_parts);
+	info->out_taken_offset = region->taken.first << DVSM_CHUNK_SHIFT;
+	info->out_taken_length = min(region->taken.end << DVSM_CHUNK_SHIFT, region->length) -
+				 info->out_taken_offset;
 	info->out_nr_faults = 0;
 	info->out_nr_faults_remote = 0;
 	info->out_nr_misses = 0;

@@ -342,6 +342,7 @@ static int dvsm_memfd_info(const struct dvsm_region *region, struct dvsm_region_
 		.out_flags = region->flags,
 		.out_policy = region->policy,
 		.out_resident = dvsm_memfd_allocated(region),
+		.out_taken_length = region->length,
 	};
 	struct stat file;
 	uint64_t huge;

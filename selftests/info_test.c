@@ -281,6 +281,8 @@ static const struct {
 	{ "failures", offsetof(struct dvsm_region_info, out_nr_failures) },
 	{ "moved", offsetof(struct dvsm_region_info, out_nr_moved) },
 	{ "parent", offsetof(struct dvsm_region_info, out_parent_id) },
+	{ "taken-offset", offsetof(struct dvsm_region_info, out_taken_offset) },
+	{ "taken-length", offsetof(struct dvsm_region_info, out_taken_length) },
 	{ "shared", offsetof(struct dvsm_region_info, out_shared) },
 	{ "copied", offsetof(struct dvsm_region_info, out_copied) },
 	{ "cow-faults", offsetof(struct dvsm_region_info, out_nr_cow_faults) },

@@ -95,7 +95,7 @@ static_assert(DVSM_IOC_REGION_SPLIT == 0xd527, "number");
 static_assert(DVSM_IOC_REGION_MIGRATE == 0xd524, "number");
 static_assert(sizeof(struct dvsm_info) == 80, "size");
 static_assert(sizeof(struct dvsm_region_create) == 72, "size");
-static_assert(sizeof(struct dvsm_region_info) == 192, "size");
+static_assert(sizeof(struct dvsm_region_info) == 208, "size");
 static_assert(sizeof(struct dvsm_node_stats) == 112, "size");
 static_assert(sizeof(struct dvsm_region_nodes) == 32, "size");
 static_assert(sizeof(struct dvsm_region_populate) == 40, "size");
@@ -398,7 +398,7 @@ FIXTURE_VARIANT_ADD(command, region_info) {
 	.cmd = DVSM_IOC_REGION_INFO,
 	.size = sizeof(struct dvsm_region_info),
 	.size_min = END_OF(struct dvsm_region_info, out_nr_moved),
-	.outputs = { SPAN(struct dvsm_region_info, out_length, out_nr_faults_parts) },
+	.outputs = { SPAN(struct dvsm_region_info, out_length, out_taken_length) },
 	.looks = true,
 	.fill = fill_nothing,
 };

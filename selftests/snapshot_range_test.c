@@ -114,6 +114,24 @@ static bool is_told(const struct told *told, size_t first, size_t end, uint64_t 
 	return told->arg.out_nr_ranges == end - first;
 }
 
+TEST_F(range, info_tells_the_range)
+{
+	int again = take(self->snapshot, END - 1, NR_CHUNKS, variant->granularity);
+	struct dvsm_region_info info;
+
+	ASSERT_LE(0, again);
+	ASSERT_EQ(0, region_info(self->snapshot, &info));
+	EXPECT_EQ(LENGTH, info.out_length);
+	EXPECT_EQ(FIRST * CHUNK, info.out_taken_offset);
+	EXPECT_EQ((END - FIRST) * CHUNK, info.out_taken_length);
+	ASSERT_EQ(0, region_info(again, &info));
+	EXPECT_EQ((END - 1) * CHUNK, info.out_taken_offset);
+	EXPECT_EQ(LENGTH - (END - 1) * CHUNK, info.out_taken_length);
+	ASSERT_EQ(0, region_info(self->fd, &info));
+	EXPECT_EQ(0, info.out_taken_offset);
+	EXPECT_EQ(LENGTH, info.out_taken_length);
+}
+
 TEST_F(range, nothing_has_diverged_at_first)
 {
 	struct dvsm_snapshot_restore restore = {

@@ -169,9 +169,11 @@ static int report_json(const struct dvsm_region *region, const struct report *re
 		json_array_append_new(chunks, chunk_json(&report->chunks[i]));
 	for (node = 0; node < report->nr_nodes; node++)
 		json_array_append_new(nodes, node_json(node, &report->nodes[node]));
-	json = json_pack("{s:I, s:I, s:s, s:I, s:s, s:s?, s:o, s:o, s:o}",
+	json = json_pack("{s:I, s:I, s:I, s:I, s:s, s:I, s:s, s:s?, s:o, s:o, s:o}",
 			 "id", (json_int_t)report->info.out_id,
 			 "parent_id", (json_int_t)report->info.out_parent_id,
+			 "taken_offset", (json_int_t)report->info.out_taken_offset,
+			 "taken_length", (json_int_t)report->info.out_taken_length,
 			 "backend", dvsm_backend_name(dvsm_region_backend(region)),
 			 "length", (json_int_t)report->info.out_length,
 			 "policy", dvsmctl_policy(report->info.out_policy),
@@ -227,7 +229,7 @@ static void print_nodes(const struct report *report)
 static int report_print(const struct dvsm_region *region, const struct report *report,
 			const struct options *options)
 {
-	char length[32], flags[128];
+	char length[32], from[32], flags[128];
 
 	printf("region %llu: %s, %s, policy %s, flags %s",
 	       (unsigned long long)report->info.out_id,
@@ -239,6 +241,10 @@ static int report_print(const struct dvsm_region *region, const struct report *r
 		printf(", balancing %s", report->balance);
 	if (report->info.out_parent_id)
 		printf(", snapshot of %llu", (unsigned long long)report->info.out_parent_id);
+	if (report->info.out_taken_length < report->info.out_length)
+		printf(", from %s on %s of it",
+		       dvsmctl_bytes(report->info.out_taken_offset, from, sizeof(from)),
+		       dvsmctl_bytes(report->info.out_taken_length, length, sizeof(length)));
 	puts("\n");
 	dvsmctl_map_print(report->chunks, report->nr_chunks, report->info.out_length,
 			  options->width, options->colour);

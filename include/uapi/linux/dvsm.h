@@ -435,6 +435,9 @@ struct dvsm_region_find {
  *   those that answered EAGAIN
  * @out_nr_faults_parts: faults that mapped one page, and could not map the chunk, because
  *   the region reads the chunk in parts: what a granularity below a chunk costs
+ * @out_taken_offset: where the range begins that a snapshot was taken of, in bytes; 0 of
+ *   what is no snapshot
+ * @out_taken_length: bytes of that range; of what is no snapshot its length
  */
 struct dvsm_region_info {
 	__u32 size;
@@ -463,6 +466,8 @@ struct dvsm_region_info {
 	__aligned_u64 out_nr_merges;
 	__aligned_u64 out_nr_conflicts;
 	__aligned_u64 out_nr_faults_parts;
+	__aligned_u64 out_taken_offset;
+	__aligned_u64 out_taken_length;
 };
 #define DVSM_IOC_REGION_INFO	_IO(DVSM_IOC_MAGIC, 0x10)
 
