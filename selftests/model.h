@@ -240,8 +240,12 @@ static void worker_close(int fd, void *map, void *other, size_t length)
 	check(!work(WORK_CLOSE), "close");
 }
 
-/* Call @one_step as often as the environment says; @after_step after each, or NULL. */
-static void history_run(void (*one_step)(void), void (*after_step)(void))
+/*
+ * Call @one_step as often as the environment says; @after_step after each, or NULL. Where the
+ * environment says a time, it goes on until *@nr_wanted is above 0: a slow machine takes few steps.
+ */
+static void history_run(void (*one_step)(void), void (*after_step)(void),
+			const unsigned long *nr_wanted)
 {
 	unsigned long end = clock_ms() + from_env("DVSM_TEST_SECONDS", 15) * 2000;
 	unsigned long nr_steps = from_env("DVSM_STEPS", 0);
@@ -249,7 +253,8 @@ static void history_run(void (*one_step)(void), void (*after_step)(void))
 
 	state = seed * 0x9e3779b97f4a7c15ull | 1;
 	ksft_print_msg("DVSM_SEED=%lu DVSM_STEPS=%lu\n", seed, nr_steps);
-	for (step = 0; nr_steps ? step < nr_steps : clock_ms() < end; step++) {
+	for (step = 0; nr_steps ? step < nr_steps :
+	     clock_ms() < end || (!*nr_wanted && clock_ms() < end + 300000); step++) {
 		if (!worker.pid && !draw(16))
 			worker_start();
 		one_step();

@@ -416,7 +416,7 @@ static void history(int dev, bool written)
 	/* Where nothing is a hole the module finds differences by what it has marked. */
 	for (size_t page = 0; written && page < NR_PAGES; page++)
 		set_page(&members[0], page);
-	history_run(one_step, NULL);
+	history_run(one_step, NULL, &nr_fine);
 	for (int i = 0; i < NR_MEMBERS; i++)
 		if (members[i].fd >= 0)
 			check_all(&members[i]);

@@ -476,7 +476,7 @@ static void history(int dev, bool written)
 	member_map(&members[0]);
 	if (written)
 		write_everywhere(&members[0]);
-	history_run(one_step, look_at_all);
+	history_run(one_step, look_at_all, &nr_by_worker);
 	ksft_print_msg("%lu steps\n", step);
 	for (int i = 0; i < NR_MEMBERS; i++)
 		if (members[i].fd >= 0)
