@@ -15,6 +15,7 @@ TEST_F(discard_lent, fault_under_way_finds_the_hole)
 {
 	int fd = region_create(self->dev, CHUNK, 0), snapshot;
 	char *map = region_map(fd, CHUNK, 0), *old;
+	struct barrier *barrier = barrier_make(2);
 	pid_t pid;
 
 	ASSERT_NE(MAP_FAILED, map);
@@ -30,11 +31,12 @@ TEST_F(discard_lent, fault_under_way_finds_the_hole)
 	pid = child_start();
 	if (!pid) {
 		read_at(old + AT);
-		sleep_ms(300);
+		barrier_wait(barrier);
 		_exit(old[AT] || old[AT + 8]);
 	}
 	sleep_ms(100);
 	EXPECT_EQ(0, region_discard(snapshot, AT, 8 * PAGE, NULL));
+	barrier_wait(barrier);
 	EXPECT_EQ(0, child_wait(pid));
 	EXPECT_EQ(0, write_text("/sys/kernel/debug/dvsm/delay_us", "0"));
 	EXPECT_TRUE(is_zero(old + AT, 8 * PAGE));
