@@ -41,7 +41,7 @@ FIXTURE_SETUP(abuse)
 
 FIXTURE_TEARDOWN_PARENT(abuse)
 {
-	EXPECT_TRUE(cgroup_drains_to(&self->cgroup, MIB, 10));
+	EXPECT_TRUE(cgroup_drains_to(&self->cgroup, MIB, 60));
 	cgroup_remove(&self->cgroup);
 	EXPECT_NO_LEAK();
 }

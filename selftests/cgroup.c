@@ -16,7 +16,8 @@ int cgroup_make(struct cgroup *cgroup, const char *name)
 	write_text(CGROUP_ROOT "/cgroup.subtree_control", "+memory");
 	write_text(CGROUP_ROOT "/cgroup.subtree_control", "+cpuset");
 	snprintf(cgroup->path, sizeof(cgroup->path), CGROUP_ROOT "/dvsm-%s", name);
-	rmdir(cgroup->path);
+	/* One that was left behind may have processes that are about to end. */
+	cgroup_remove(cgroup);
 	if (mkdir(cgroup->path, 0755))
 		return -errno;
 	snprintf(path, sizeof(path), "%s/memory.current", cgroup->path);
@@ -30,9 +31,9 @@ int cgroup_make(struct cgroup *cgroup, const char *name)
 /* Empty by now, or in a moment. */
 void cgroup_remove(struct cgroup *cgroup)
 {
-	int i;
+	unsigned long end = clock_ms() + 60000;
 
-	for (i = 0; i < 200 && rmdir(cgroup->path) && errno == EBUSY; i++)
+	while (rmdir(cgroup->path) && errno == EBUSY && clock_ms() < end)
 		sleep_ms(5);
 }
 
@@ -77,7 +78,17 @@ unsigned long cgroup_event(const struct cgroup *cgroup, const char *file, const 
 	return ~0UL;
 }
 
-/* Charges are given back in batches and by workers. */
+/* CPUs have some of a cgroup in stock, 256 KiB each, until a limit is set that asks for it. */
+static void cgroup_take_stock(const struct cgroup *cgroup, unsigned long bytes)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%lu", bytes);
+	cgroup_set(cgroup, "memory.high", text);
+	cgroup_set(cgroup, "memory.high", "max");
+}
+
+/* Charges are given back in batches and by workers. No process is in it any more. */
 bool cgroup_drains_to(const struct cgroup *cgroup, unsigned long bytes, unsigned int seconds)
 {
 	unsigned long end = clock_ms() + seconds * 1000;
@@ -85,6 +96,7 @@ bool cgroup_drains_to(const struct cgroup *cgroup, unsigned long bytes, unsigned
 	while (cgroup_get(cgroup, "memory.current") > bytes) {
 		if (clock_ms() > end)
 			return false;
+		cgroup_take_stock(cgroup, bytes);
 		sleep_ms(10);
 	}
 	return true;

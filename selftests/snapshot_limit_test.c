@@ -30,7 +30,7 @@ FIXTURE_SETUP(snapshot_limit)
 FIXTURE_TEARDOWN_PARENT(snapshot_limit)
 {
 	EXPECT_EQ(0, cgroup_event(&self->cgroup, "memory.events", "oom_kill"));
-	EXPECT_TRUE(cgroup_drains_to(&self->cgroup, MIB, 10))
+	EXPECT_TRUE(cgroup_drains_to(&self->cgroup, MIB, 60))
 		TH_LOG("%lu kept", cgroup_get(&self->cgroup, "memory.current"));
 	cgroup_remove(&self->cgroup);
 	EXPECT_NO_LEAK();
@@ -132,11 +132,11 @@ TEST_F(snapshot_limit, taker_who_cannot_pay_is_refused_and_who_can_is_charged)
 	ASSERT_EQ(0, limit_set(&self->cgroup, 5 * MIB));
 	EXPECT_EQ(ENOMEM, child_wait(take_in(&self->cgroup, fd, self->sock[1])));
 	EXPECT_EQ(0, cgroup_event(&self->cgroup, "memory.events", "oom_kill"));
-	EXPECT_EQ(0, stats_reach("pages", before.pages, 10));
-	EXPECT_EQ(0, stats_reach("regions", 1, 10));
+	EXPECT_EQ(0, stats_reach("pages", before.pages, 60));
+	EXPECT_EQ(0, stats_reach("regions", 1, 60));
 	ASSERT_EQ(0, counts_read(&after));
 	EXPECT_EQ(before.pinned_pages, after.pinned_pages);
-	EXPECT_TRUE(cgroup_drains_to(&self->cgroup, MIB, 10));
+	EXPECT_TRUE(cgroup_drains_to(&self->cgroup, MIB, 60));
 	EXPECT_EQ(0, stamps_wrong(map, LENGTH, OLD));
 
 	ASSERT_EQ(0, cgroup_set(&self->cgroup, "memory.max", "max"));
@@ -144,7 +144,7 @@ TEST_F(snapshot_limit, taker_who_cannot_pay_is_refused_and_who_can_is_charged)
 	snapshot = fd_receive(self->sock[0]);
 	ASSERT_LE(0, snapshot);
 	/* The snapshot alone: who took it is gone. */
-	EXPECT_TRUE(cgroup_drains_to(&self->cgroup, variant->copied + MIB, 10));
+	EXPECT_TRUE(cgroup_drains_to(&self->cgroup, variant->copied + MIB, 60));
 	charged = cgroup_get(&self->cgroup, "memory.current");
 	EXPECT_LE(variant->copied, charged);
 	ASSERT_EQ(0, counts_read(&after));
@@ -229,7 +229,7 @@ FIXTURE_TEARDOWN_PARENT(snapshot_payer)
 {
 	write_text(LOST, "N");
 	EXPECT_EQ(0, cgroup_event(&self->cgroup, "memory.events", "oom_kill"));
-	EXPECT_TRUE(cgroup_drains_to(&self->cgroup, MIB, 10))
+	EXPECT_TRUE(cgroup_drains_to(&self->cgroup, MIB, 60))
 		TH_LOG("%lu kept", cgroup_get(&self->cgroup, "memory.current"));
 	cgroup_remove(&self->cgroup);
 	EXPECT_NO_LEAK();
@@ -365,7 +365,7 @@ TEST_F(snapshot_payer, strict_snapshot_loses_nothing_after_one_that_was_not)
 	later = snapshot_take_in_parts(self->fd, variant->granularity, 0);
 	ASSERT_LE(0, later);
 	close(later);
-	ASSERT_TRUE(stats_reach("regions", 2, 10) == 0);
+	ASSERT_TRUE(stats_reach("regions", 2, 60) == 0);
 	LEAVE_ROOM();
 	ret = write_granules(self->fd, self->map, variant->granularity, variant->by_call,
 			     self->nr_written);
@@ -530,11 +530,12 @@ FIXTURE_TEARDOWN_PARENT(snapshot_books)
 
 /*
  * In the cgroup, which gets room for a few pages: more than a process needs for itself. The
- * limit also takes away what CPUs have of the cgroup in stock, and lets them have no more.
+ * limit comes first, so that no CPU ever has as much of the cgroup in stock: what another one
+ * has cannot be had at once.
  */
-static void enter_and_limit(struct cgroup *cgroup)
+static void limit_and_enter(struct cgroup *cgroup)
 {
-	if (cgroup_enter(cgroup) || limit_set(cgroup, FEW))
+	if (limit_set(cgroup, FEW) || cgroup_enter(cgroup))
 		_exit(199);
 }
 
@@ -545,16 +546,16 @@ TEST_F(snapshot_books, taker_without_room_for_what_says_who_shares_gets_ENOMEM)
 	if (!pid) {
 		int snapshot;
 
-		enter_and_limit(&self->cgroup);
+		limit_and_enter(&self->cgroup);
 		snapshot = snapshot_take(self->fd);
 		_exit(snapshot < 0 ? -snapshot : 0);
 	}
 	EXPECT_EQ(ENOMEM, child_wait(pid));
-	EXPECT_EQ(0, stats_reach("regions", 1, 10));
-	EXPECT_EQ(0, stats_reach("pages", MANY * CHUNK_PAGES, 10));
+	EXPECT_EQ(0, stats_reach("regions", 1, 60));
+	EXPECT_EQ(0, stats_reach("pages", MANY * CHUNK_PAGES, 60));
 	for (size_t at = 0; at < MANY * CHUNK; at += CHUNK)
 		ASSERT_EQ(1, pwrite(self->fd, "n", 1, at));
-	EXPECT_EQ(0, stats_reach("pages", MANY * CHUNK_PAGES, 10));
+	EXPECT_EQ(0, stats_reach("pages", MANY * CHUNK_PAGES, 60));
 }
 
 TEST_F(snapshot_books, writer_at_his_limit_pays_for_nothing_that_somebody_elses_snapshot_needs)
@@ -566,7 +567,7 @@ TEST_F(snapshot_books, writer_at_his_limit_pays_for_nothing_that_somebody_elses_
 	ASSERT_LE(0, snapshot);
 	pid = child_start();
 	if (!pid) {
-		enter_and_limit(&self->cgroup);
+		limit_and_enter(&self->cgroup);
 		for (size_t at = 0; at < MANY * CHUNK; at += CHUNK)
 			if (pwrite(self->fd, "n", 1, at) != 1)
 				_exit(errno);
@@ -610,7 +611,7 @@ TEST_F(snapshot_books, what_says_that_zeroes_were_written_to_is_paid_for_by_the_
 	EXPECT_EQ(0, region_resident(fd));
 	close(snapshot);
 	close(fd);
-	EXPECT_TRUE(cgroup_drains_to(&self->cgroup, MIB / 2, 10))
+	EXPECT_TRUE(cgroup_drains_to(&self->cgroup, MIB / 2, 60))
 		TH_LOG("%lu kept", cgroup_get(&self->cgroup, "memory.current"));
 }
 
