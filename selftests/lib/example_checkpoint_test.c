@@ -93,8 +93,8 @@ TEST_F_TIMEOUT(device, checkpoints_hold_what_has_changed_and_no_more, SECONDS)
 {
 	off_t size;
 
-	/* 4 MiB of the 64 at a time, and a step in a thousand crosses over. */
-	ASSERT_EXAMPLE(0, "run -s 64 -n 3 -i 50 -R 10000 %s", self->directory);
+	/* 4 MiB of the 64 at a time, for 65536 steps: a minute, however late a checkpoint is. */
+	ASSERT_EXAMPLE(0, "run -s 64 -n 3 -i 50 -R 1000 %s", self->directory);
 	for (int i = 1; i <= 3; i++) {
 		char name[] = { '0', '0', '0', '0', '0', '0' + i, '.', 'd', 'v', 's', 'm', 0 };
 
@@ -109,7 +109,8 @@ TEST_F_TIMEOUT(device, restart_gives_the_same_from_any_checkpoint_on_any_backend
 	unsigned long long at[4];
 	char line[128];
 
-	ASSERT_EXAMPLE(0, "run -s 8 -n 3 -i 30 %s", self->directory);
+	/* Between any two of them the other process gets to make a step. */
+	ASSERT_EXAMPLE(0, "run -s 8 -n 3 -i 500 -R 10000 %s", self->directory);
 	for (int i = 1; i <= 3; i++) {
 		snprintf(line, sizeof(line), "restart --at=%d %%s", i);
 		ASSERT_EXAMPLE(0, line, self->directory);
@@ -144,8 +145,9 @@ TEST_F_TIMEOUT(device, damaged_files_and_files_of_another_run_are_refused, SECON
 	off_t size;
 
 	ASSERT_NE(NULL, mkdtemp(other));
-	ASSERT_EXAMPLE(0, "run -s 4 -n 3 -i 10 %s", self->directory);
-	ASSERT_EXAMPLE(0, "run -s 4 -n 2 -i 10 --seed=2 %s", other);
+	/* Time for a step between any two, or there is nothing in a file to be damaged. */
+	ASSERT_EXAMPLE(0, "run -s 4 -n 3 -i 500 -R 10000 %s", self->directory);
+	ASSERT_EXAMPLE(0, "run -s 4 -n 2 -i 500 -R 10000 --seed=2 %s", other);
 	size = file_size(self->directory, "000002.dvsm");
 	for (int i = 0; i < 4; i++) {
 		const off_t places[] = { 10, 40, 200, size - 1 };
