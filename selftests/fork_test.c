@@ -73,7 +73,7 @@ static bool regions_reach(int dev, unsigned long nr)
 {
 	int tries;
 
-	for (tries = 0; tries < 500 && nr_regions(dev) != nr; tries++)
+	for (tries = 0; tries < 6000 && nr_regions(dev) != nr; tries++)
 		sleep_ms(10);
 	return nr_regions(dev) == nr;
 }
@@ -115,7 +115,7 @@ TEST_F(fork, mapping_keeps_the_pins_of_the_file_that_was_mapped)
 	close(own);
 	EXPECT_EQ(CHUNK, region_pinned(self->fd));
 	munmap(map, PAGE);
-	for (i = 0; i < 500 && region_pinned(self->fd); i++)
+	for (i = 0; i < 6000 && region_pinned(self->fd); i++)
 		sleep_ms(10);
 	EXPECT_EQ(0, region_pinned(self->fd));
 }
@@ -425,7 +425,7 @@ TEST_F(fork, parts_that_were_cut_and_moved_are_copied_each)
 
 TEST_F(fork, memory_comes_back_with_the_child)
 {
-	struct dvsm_info before, after;
+	struct dvsm_info before;
 	pid_t pid;
 	int i;
 
@@ -445,8 +445,8 @@ TEST_F(fork, memory_comes_back_with_the_child)
 		child_wait(pid);
 	}
 	EXPECT_TRUE(regions_reach(self->dev, 1));
-	ASSERT_EQ(0, device_info(self->dev, &after));
-	EXPECT_EQ(before.out_charged, after.out_charged);
+	/* A region leaves the list before its memory goes. */
+	EXPECT_EQ(0, stats_reach("pages", before.out_charged / PAGE, 60));
 	EXPECT_EQ(0, chunks_wrong(self->map, LENGTH, 1));
 }
 

@@ -132,7 +132,7 @@ TEST_F(many, single_pages_of_a_region_can_be_mapped_each_for_itself)
 		ASSERT_EQ(i + 1, *(uint64_t *)(whole + i * PAGE));
 }
 
-TEST_F_TIMEOUT(many, thousands_of_processes_share_a_chunk, 120)
+TEST_F_TIMEOUT(many, thousands_of_processes_share_a_chunk, 300)
 {
 	/* Each takes a tenth of a second on a debug kernel in an emulator. */
 	const int NR = access("/sys/kernel/debug/kmemleak", F_OK) ? 2000 : 200;

@@ -26,8 +26,8 @@ TEST_F(path_descriptor, keeps_the_module_and_no_memory)
 	ASSERT_LE(0, path);
 	close(fd);
 	/* Whose it was stays known until the inode goes. */
-	EXPECT_EQ(0, stats_reach("regions", 0, 5));
-	EXPECT_EQ(0, stats_reach("pages", 0, 5));
+	EXPECT_EQ(0, stats_reach("regions", 0, 60));
+	EXPECT_EQ(0, stats_reach("pages", 0, 60));
 	close(self->dev);
 	EXPECT_EQ(-EWOULDBLOCK, unload());
 	EXPECT_EQ(-1, open(name, O_RDONLY));
