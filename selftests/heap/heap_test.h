@@ -27,6 +27,9 @@
 /* Seconds that a test with a time of its own may ask for; the harness would end it after five minutes. */
 #define CAMPAIGN_MAX	1000000
 
+/* Seconds that a hang may take: long for a machine that stalls, less than the harness gives. */
+#define HANG	240
+
 static inline double seconds(void)
 {
 	struct timespec now;

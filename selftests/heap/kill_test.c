@@ -58,7 +58,7 @@ TEST_F_TIMEOUT(kill, each_kill_loses_one_block_at_most, CAMPAIGN_MAX)
 
 	ASSERT_NE(NULL, work.heap);
 	work.cells = shared_page(CELLS * sizeof(void *));
-	while (seconds() < end) {
+	while (kills <= 10 || seconds() < end) {
 		pid = victim_begin(&work, random_next(&seed));
 		wait_randomly(&seed);
 		kill(pid, SIGKILL);
@@ -110,7 +110,7 @@ TEST_F_TIMEOUT(kill, survivors_go_on_while_others_die, CAMPAIGN_MAX)
 			continue;
 		/* A survivor that waits for a dead one would stand still. */
 		before = *progress;
-		pause = seconds() + 10;
+		pause = seconds() + HANG;
 		while (*progress == before && seconds() < pause)
 			usleep(1000);
 		ASSERT_NE(before, *progress) TH_LOG("no progress after %ld kills", kills);

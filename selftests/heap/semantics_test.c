@@ -405,7 +405,7 @@ TEST(fork_at_any_moment)
 		block = dvsm_malloc(1000);
 		pid = child_begin();
 		if (!pid) {
-			alarm(20);
+			alarm(HANG);
 			dvsm_free(block);
 			for (i = 0; i < 300; i++)
 				dvsm_free(dvsm_malloc((size_t)i * 50));
@@ -540,7 +540,7 @@ TEST(blocks_of_a_size_that_nobody_wants_stop_being_ready)
 			ready_of(heap, sizes[i], &cached, &slabs);
 			left += cached || slabs;
 		}
-	} while (left && seconds() - begun < 30);
+	} while (left && seconds() - begun < HANG);
 	EXPECT_EQ(0, left);
 	ready_of(heap, 512, &cached, &slabs);
 	EXPECT_LT(100, cached);
@@ -975,7 +975,7 @@ TEST(a_cancelled_thread_makes_nobody_wait)
 
 	pid = child_begin();
 	if (!pid) {
-		alarm(20);
+		alarm(HANG);
 		if (!pthread_create(&thread, NULL, allocate_cancelled, NULL))
 			pthread_join(thread, NULL);
 		_exit(!dvsm_malloc(100));

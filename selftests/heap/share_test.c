@@ -394,7 +394,7 @@ TEST(a_private_heap_is_copied_by_fork)
 		*block = 1;
 		pid = child_begin();
 		if (!pid) {
-			alarm(30);
+			alarm(HANG);
 			*block = 2;
 			dvsm_heap_free(board.heap, block);
 			if (dvsm_heap_check(board.heap, 2))
@@ -443,7 +443,7 @@ TEST(child_of_a_bare_clone_makes_the_heap_larger)
 		nanosleep(&moment, NULL);
 		pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0);
 		if (!pid) {
-			alarm(5);
+			alarm(HANG);
 			/* More than is mapped, unless all is. */
 			dvsm_heap_free(heap, dvsm_heap_malloc(heap, 40 * GIB));
 			_exit(0);
@@ -489,7 +489,7 @@ TEST(private_heaps_come_and_go_in_threads)
 	while (seconds() < board.end) {
 		pid = child_begin();
 		if (!pid) {
-			alarm(30);
+			alarm(HANG);
 			/* Its own list, which others may have been changing at the fork. */
 			board.end = seconds() + 1e-4;
 			heaps_come_and_go(&board);
