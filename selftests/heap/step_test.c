@@ -189,6 +189,9 @@ static void broken_choose(void)
 }
 #endif
 
+/* However slow the machine is: what is said of a share of the rounds must not be luck. */
+#define ROUNDS_MIN	32
+
 FIXTURE(step) {
 	char unused;
 };
@@ -246,7 +249,7 @@ TEST_F_TIMEOUT(step, every_instruction, CAMPAIGN_MAX)
 		}
 		end = seconds() + length / (double)nr;
 		/* Who has more time than it takes goes over them again, in a heap that has lost nothing yet. */
-		for (; seconds() < end; kills++) {
+		for (; !kills || seconds() < end; kills++) {
 			at = (size_t)kills % places->nr;
 			if (kills && !at) {
 				drop(&work, 0, CELLS);
@@ -303,7 +306,7 @@ TEST_F_TIMEOUT(step, what_the_dead_held_is_not_missing, CAMPAIGN_MAX)
 	work.cells = shared_page(CELLS * sizeof(void *));
 	places_learn(places, &scenario, &work);
 	ASSERT_LT(0, places->nr);
-	for (end = seconds() + patience(5); seconds() < end; rounds++) {
+	for (end = seconds() + patience(5); rounds < ROUNDS_MIN || seconds() < end; rounds++) {
 		run_on(0);
 		pid = victim_begin(&scenario, &work);
 		ASSERT_GT(pid, 0);
@@ -352,7 +355,7 @@ TEST_F_TIMEOUT(step, others_pass_by_who_is_stopped, CAMPAIGN_MAX)
 	places_learn(places, &scenario, &work[0]);
 	ASSERT_LT(0, places->nr);
 	ASSERT_EQ(0, work_account(work, 2, &before));
-	for (end = seconds() + patience(5); seconds() < end; rounds++) {
+	for (end = seconds() + patience(5); rounds < ROUNDS_MIN || seconds() < end; rounds++) {
 		pid = victim_begin(&scenario, &work[0]);
 		ASSERT_GT(pid, 0);
 		place = places->at[random_next(&seed) % places->nr];
@@ -392,7 +395,7 @@ TEST_F_TIMEOUT(step, an_owner_is_freed_beside_its_recovery, CAMPAIGN_MAX)
 	places_learn(places, &dies, &work);
 	ASSERT_LT(0, places->nr);
 	dvsm_heap_patience = 20;
-	for (end = seconds() + patience(5); seconds() < end; rounds++) {
+	for (end = seconds() + patience(5); rounds < ROUNDS_MIN || seconds() < end; rounds++) {
 		ASSERT_LE(0, dvsm_heap_owner_free(work.heap, OWNER));
 		memset((void *)work.cells, 0, CELLS * sizeof(void *));
 		pid = victim_begin(&dies, &work);
@@ -469,7 +472,7 @@ TEST_F_TIMEOUT(device, a_sample_of_instructions, CAMPAIGN_MAX)
 	TH_LOG("DVSM_SEED=%lu", first);
 	run_on(sched_getcpu());
 	ASSERT_EQ(0, work_account(work, 2, &before));
-	for (end = seconds() + 4 * patience(5); seconds() < end; rounds++) {
+	for (end = seconds() + 4 * patience(5); rounds < ROUNDS_MIN || seconds() < end; rounds++) {
 		pid = victim_begin(&scenario, &work[0]);
 		ASSERT_GT(pid, 0);
 		if (rounds % 8) {
