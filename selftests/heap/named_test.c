@@ -214,6 +214,15 @@ static size_t smaps_of(const void *address, const char *field)
 	return bytes;
 }
 
+static void setting_write(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, value, strlen(value)) < 0)
+		printf("# %s stays as it is\n", path);
+	close(fd);
+}
+
 TEST_F(named, blocks_lie_in_huge_pages)
 {
 	size_t size, huge;
@@ -222,6 +231,13 @@ TEST_F(named, blocks_lie_in_huge_pages)
 
 	if (variant->backend != DVSM_BACKEND_DEVICE)
 		SKIP(return, "what memfd gives is the machine's matter");
+	if (getenv("DVSM_VM")) {
+		/* Earlier tests have left memory in pieces. */
+		setting_write("/proc/sys/vm/drop_caches", "3");
+		setting_write("/proc/sys/vm/compact_memory", "1");
+		/* smaps of Linux 6.1 leaves out the huge pages that it waits to see used. */
+		setting_write("/proc/sys/kernel/numa_balancing", "0");
+	}
 	for (i = 0; i < 2000; i++) {
 		size = 16UL << i % 17;
 		block = dvsm_heap_malloc(self->heap, size);
@@ -324,7 +340,7 @@ TEST_F(named, what_dead_members_leave_is_freed)
 	EXPECT_EQ(0, dvsm_heap_reap(self->heap, ready.fd));
 	EXPECT_EQ(1101, live_blocks(self->heap));
 	kill(pid, SIGKILL);
-	EXPECT_EQ(1, poll(&ready, 1, 20000));
+	EXPECT_EQ(1, poll(&ready, 1, HANG * 1000));
 	EXPECT_EQ(1001, dvsm_heap_reap(self->heap, ready.fd));
 	EXPECT_EQ(100, live_blocks(self->heap));
 	EXPECT_EQ(0, dvsm_heap_reap(self->heap, ready.fd));
