@@ -16,7 +16,7 @@ run()
 		return
 	fi
 	"$here/unpack.sh" "$here/$2.txt" "$out/$2"
-	if "$built/$2" -max_total_time="${DVSM_FUZZ_SECONDS-10}" -len_control=0 -max_len=512 -timeout=60 -artifact_prefix="$out/" \
+	if "$built/$2" -max_total_time="${DVSM_FUZZ_SECONDS-10}" -len_control=0 -max_len=512 -timeout=240 -artifact_prefix="$out/" \
 		"$out/$2" >"$out/log" 2>&1; then
 		sed -n 's/^Done/# done/p' "$out/log"
 		echo "ok $1 - $3"
