@@ -23,7 +23,7 @@ result()
 
 nothing_left()
 {
-	for _ in $(seq 50); do
+	for _ in $(seq 600); do
 		grep -E '^(regions|pages|pinned_pages) [1-9]' /sys/kernel/debug/dvsm/stats || return 0
 		sleep 0.1
 	done
@@ -38,7 +38,7 @@ guest_memory()
 	qemu-system-x86_64 -nodefaults -display none -machine q35,memory-backend=memory,accel=tcg -m 64 -S \
 		-object memory-backend-file,id=memory,size=64M,mem-path=/dev/dvsm,share=on,prealloc=on,align=2M &
 	pid=$!
-	for _ in $(seq 200); do
+	for _ in $(seq 600); do
 		memory=$(awk '/^[0-9a-f]+-/ { ours = /dvsm:implicit/ } ours && /^FilePmdMapped/ { kb += $2 } END { print kb + 0 }' "/proc/$pid/smaps")
 		[ "$memory" -eq 65536 ] && { status=0; break; }
 		kill -0 "$pid" || break

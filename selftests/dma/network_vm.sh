@@ -4,12 +4,12 @@
 role=$1 program=$2 interface=${3:-dummy0} address=${4:-10.7.0.1} peer=$5
 stats=/sys/kernel/debug/dvsm/stats
 
-gone()	# within 10 s
+gone()	# within a minute
 {
 	tries=0
 	while grep -qE '^(regions|pages|pinned_pages) [1-9]' $stats; do
 		tries=$((tries + 1))
-		[ $tries -lt 100 ] || { cat $stats; return 1; }
+		[ $tries -lt 600 ] || { cat $stats; return 1; }
 		sleep 0.1
 	done
 }
@@ -21,7 +21,7 @@ ip link set lo up
 tries=0
 while grep -q down "/sys/class/net/$interface/operstate"; do
 	tries=$((tries + 1))
-	[ $tries -lt 100 ] || { echo "$interface is not running"; exit 1; }
+	[ $tries -lt 600 ] || { echo "$interface is not running"; exit 1; }
 	sleep 0.1
 done
 if [ -e /sys/module/rdma_rxe ]; then
@@ -43,8 +43,13 @@ local)
 	# The owner of registered memory dies while another one may write to it.
 	"$program" server >/dev/null 2>&1 &
 	server=$!
+	tries=0
+	until grep -q '^regions 1$' $stats; do
+		tries=$((tries + 1))
+		[ $tries -lt 600 ] || { cat $stats; exit 1; }
+		sleep 0.1
+	done
 	sleep 1
-	grep -q '^regions 1$' $stats || exit 1
 	"$program" client "$address" >/dev/null 2>&1 &
 	client=$!
 	sleep 0.3

@@ -21,11 +21,11 @@ vm()
 		env "${vm_env[@]}" selftests/dma/network_vm.sh "$@" >"$log" 2>&1
 }
 
-# Whether somebody on this machine listens at the port, within a minute and while process $2 lives.
+# Whether somebody on this machine listens at the port, in five minutes and while process $2 lives.
 listened()
 {
 	local tries
-	for ((tries = 0; tries < 600; tries++)); do
+	for ((tries = 0; tries < 3000; tries++)); do
 		! grep -q "^ *[0-9]*: 0100007F:$(printf %04X "$1") 00000000:0000 0A" /proc/net/tcp || return 0
 		kill -0 "$2" 2>/dev/null || return 1
 		sleep 0.1

@@ -10,5 +10,5 @@ program=$PWD/build/libdvsm/examples/vfio-edu-static
 [ -x "$program" ] || { echo "1..0 # SKIP no vfio-edu: make lib"; exit 4; }
 need qemu-system-x86_64 vm
 vm_cases "a device behind an IOMMU copies within a region, and keeps that of a killed process until it lets go" "${*:-6.12 6.1}" \
-	--timeout 60 --append intel_iommu=on --load vfio_pci,vfio_iommu_type1 \
+	--timeout 200 --append intel_iommu=on --load vfio_pci,vfio_iommu_type1 \
 	--qemu-arg -device --qemu-arg intel-iommu --qemu-arg -device --qemu-arg edu -- selftests/dma/vfio_vm.sh "$program"

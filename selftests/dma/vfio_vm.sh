@@ -13,5 +13,7 @@ echo "${device##*/}" >/sys/bus/pci/drivers_probe
 group=$(readlink "$device/iommu_group")
 "$1" "${group##*/}" "${device##*/}" || exit 1
 "$1" "${group##*/}" "${device##*/}" kill || exit 1
-sleep 1
-! grep -E '^(regions|pages|pinned_pages) [1-9]' $stats
+# Workers drop the last of it.
+timeout 60 sh -c "while grep -qE '^(regions|pages|pinned_pages) [1-9]' $stats; do
+	sleep 0.1
+done" || { cat $stats; exit 1; }
