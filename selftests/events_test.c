@@ -12,13 +12,12 @@
 #include <sys/time.h>
 #include <sys/wait.h>
 
-#include "fixture.h"
+#include "module.h"
 
 #define SELF		"/proc/self/exe"
 #define QUIET		300		/* milliseconds in which nothing happens */
-#define SOON		20000		/* and in which something does */
+#define SOON		120000		/* and in which something does */
 #define DELAY		"/sys/kernel/debug/dvsm/delay_us"
-#define MODULE_FILE	"/vm/dvsm.ko"
 
 FIXTURE(events) {
 	int dev;
@@ -38,7 +37,7 @@ FIXTURE_SETUP(events)
 FIXTURE_TEARDOWN_PARENT(events)
 {
 	EXPECT_NO_LEAK();
-	EXPECT_EQ(0, stats_reach("members", 0, 10));
+	EXPECT_EQ(0, stats_reach("members", 0, 60));
 }
 
 static unsigned int seconds(void)
@@ -77,10 +76,17 @@ static void die_in_a_thread(void)
 	pause();
 }
 
+/* When the first thread is dead: the process's state is that thread's. */
 static void *exit_late(void *unused)
 {
+	char text[512], *name_end;
+
 	(void)unused;
-	sleep_ms(50);
+	do {
+		sleep_ms(1);
+		read_text("/proc/self/stat", text, sizeof(text));
+		name_end = strrchr(text, ')');
+	} while (!name_end || name_end[2] != 'Z');
 	syscall(SYS_exit, 6);
 	return NULL;
 }
@@ -162,7 +168,7 @@ FIXTURE_SETUP(death)
 FIXTURE_TEARDOWN_PARENT(death)
 {
 	EXPECT_NO_LEAK();
-	EXPECT_EQ(0, stats_reach("members", 0, 10));
+	EXPECT_EQ(0, stats_reach("members", 0, 60));
 }
 
 /* In ticks of 10 ms, from /proc/PID/stat. */
@@ -296,10 +302,12 @@ TEST_F(events, child_by_fork_is_no_member_and_may_become_one)
 	EXPECT_EQ(1, event.cookie);
 }
 
-static int share_memory(void *unused)
+/* Until the other end of the pipe is closed. */
+static int share_memory(void *pipe_fd)
 {
-	(void)unused;
-	sleep_ms(2 * QUIET);
+	char byte;
+
+	(void)!read(*(int *)pipe_fd, &byte, 1);
 	syscall(SYS_exit, 0);
 	return 0;
 }
@@ -308,16 +316,21 @@ static int share_memory(void *unused)
 TEST_F(events, death_waits_for_the_last_process_that_shares_the_memory)
 {
 	struct dvsm_event event;
-	pid_t pid = fork();
+	int pipe_fds[2];
+	pid_t pid;
 
+	ASSERT_EQ(0, pipe(pipe_fds));
+	pid = fork();
 	if (!pid) {
+		close(pipe_fds[1]);
 		if (region_join(self->fd, 1) ||
-		    clone(share_memory, (char *)malloc(MIB) + MIB, CLONE_VM, NULL) < 0)
+		    clone(share_memory, (char *)malloc(MIB) + MIB, CLONE_VM, pipe_fds) < 0)
 			_exit(1);
 		kill(getpid(), SIGKILL);
 	}
 	EXPECT_EQ(128 + SIGKILL, child_wait(pid));
 	EXPECT_EQ(-ETIMEDOUT, events_read(self->events, &event, QUIET));
+	close(pipe_fds[1]);
 	ASSERT_EQ(1, events_read(self->events, &event, SOON));
 	EXPECT_EQ(DVSM_EVENT_EXIT, event.type);
 	EXPECT_EQ(-1, event.code);
@@ -587,8 +600,8 @@ TEST_F(events, descriptor_does_not_keep_the_region_and_tells_its_end)
 	EXPECT_EQ(POLLIN, poll_fd.revents);
 	ASSERT_EQ(0, region_join(self->fd, 2));
 	close(self->fd);
-	EXPECT_EQ(0, stats_reach("regions", 0, 10));
-	EXPECT_EQ(0, stats_reach("members", 0, 10));
+	EXPECT_EQ(0, stats_reach("regions", 0, 60));
+	EXPECT_EQ(0, stats_reach("members", 0, 60));
 	ASSERT_EQ(1, poll(&poll_fd, 1, 0));
 	EXPECT_EQ(POLLIN | POLLHUP, poll_fd.revents);
 	EXPECT_EQ(1, events_read(self->events, &event, 0));
@@ -597,11 +610,19 @@ TEST_F(events, descriptor_does_not_keep_the_region_and_tells_its_end)
 	EXPECT_EQ(0, events_read(self->events, &event, 0));
 }
 
+/* As the pid namespace has it that /proc was mounted in. */
+static pid_t pid_in_proc(void)
+{
+	char text[16] = {};
+
+	return readlink("/proc/self", text, sizeof(text) - 1) > 0 ? atoi(text) : -errno;
+}
+
 /* Where the reader is in a pid namespace below that of the dead, and above it. */
 TEST_F(events, pid_is_the_readers_view)
 {
+	pid_t *innermost = share_anonymous(sizeof(*innermost)), outer, status;
 	struct dvsm_event event;
-	pid_t outer, status;
 
 	outer = child_start();
 	if (!outer) {
@@ -614,8 +635,10 @@ TEST_F(events, pid_is_the_readers_view)
 			struct dvsm_event seen;
 			pid_t pid = fork();
 
-			if (!pid)
+			if (!pid) {
+				*innermost = pid_in_proc();
 				_exit(region_join(self->fd, 1));
+			}
 			if (child_wait(pid) || events_read(self->events, &seen, 0) != 1 ||
 			    seen.pid != pid)
 				_exit(1);
@@ -634,7 +657,8 @@ TEST_F(events, pid_is_the_readers_view)
 	self->events = region_events(self->fd);
 	ASSERT_EQ(1, events_read(self->events, &event, 0));
 	EXPECT_EQ(1, event.cookie);
-	EXPECT_LT(outer, event.pid);
+	EXPECT_LT(0, event.pid);
+	EXPECT_EQ(*innermost, event.pid);
 
 	outer = child_start();
 	if (!outer) {
@@ -689,28 +713,39 @@ TEST_F(events, need_no_privilege_but_a_descriptor)
 	EXPECT_EQ(1, events_read(self->events, &event, 0));
 }
 
+static unsigned int alarm_us;
+
+static void alarm_set(unsigned int us)
+{
+	struct itimerval timer = { .it_value = { us / 1000000, us % 1000000 } };
+
+	alarm_us = us;
+	setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+/* Each later than the one before, or what takes longer than that would never come to its end. */
 static void on_alarm(int signal)
 {
 	(void)signal;
+	alarm_set(2 * alarm_us);
 }
 
 TEST_F(events, joining_is_not_disturbed_by_signals)
 {
 	struct sigaction action = { .sa_handler = on_alarm };
-	struct itimerval timer = { { 0, 300 }, { 0, 300 } }, none = {};
 	unsigned long end = clock_ms() + 1000;
 	unsigned int nr = 0;
 	int ret = 0;
 
 	sigaction(SIGALRM, &action, NULL);
-	setitimer(ITIMER_REAL, &timer, NULL);
-	while (!ret && clock_ms() < end) {
+	while (!ret && (clock_ms() < end || nr < 100)) {
+		alarm_set(1 + nr * 37 % 300);
 		ret = region_join(self->fd, 1);
 		if (!ret)
 			ret = region_leave(self->fd, 1);
 		nr++;
 	}
-	setitimer(ITIMER_REAL, &none, NULL);
+	alarm_set(0);
 	EXPECT_EQ(0, ret) TH_LOG("after %u times: %s", nr, strerror(-ret));
 	TH_LOG("%u times", nr);
 }
@@ -798,33 +833,10 @@ TEST_F(events, region_ends_while_its_members_die)
 			EXPECT_EQ(i % 2 ? 128 + SIGKILL : 0, child_wait(pids[i]));
 		close(events);
 		munmap(barrier, sizeof(*barrier));
-		EXPECT_EQ(0, stats_reach("members", 0, 10));
+		EXPECT_EQ(0, stats_reach("members", 0, 60));
 	}
 	write_text(DELAY, "0");
 	TH_LOG("%u rounds", round);
-}
-
-static int unload_soon(void)
-{
-	unsigned long end = clock_ms() + 10000;
-	int ret;
-
-	do
-		ret = syscall(SYS_delete_module, "dvsm", O_NONBLOCK) ? -errno : 0;
-	while (ret == -EWOULDBLOCK && clock_ms() < end);
-	return ret;
-}
-
-static int load(void)
-{
-	int fd = open(MODULE_FILE, O_RDONLY | O_CLOEXEC), ret;
-	unsigned long end = clock_ms() + 5000;
-
-	ret = syscall(SYS_finit_module, fd, "", 0) ? -errno : 0;
-	close(fd);
-	while (!ret && access(DVSM_DEVICE_PATH, F_OK) && clock_ms() < end)
-		sleep_ms(1);
-	return ret;
 }
 
 TEST_F(events, unloading_waits_for_processes_that_were_members_a_moment_ago)
@@ -837,7 +849,7 @@ TEST_F(events, unloading_waits_for_processes_that_were_members_a_moment_ago)
 	close(self->fd);
 	close(self->dev);
 	for (round = 0; round < 5; round++) {
-		int dev = device_open(O_RDWR), fd = region_create(dev, CHUNK, 0), i;
+		int dev = open_soon(), fd = region_create(dev, CHUNK, 0), i;
 		struct barrier *barrier = barrier_make(4);
 		pid_t pids[3];
 
@@ -864,6 +876,8 @@ TEST_F(events, unloading_waits_for_processes_that_were_members_a_moment_ago)
 			EXPECT_EQ(0, child_wait(pids[i]));
 		ASSERT_EQ(0, load());
 	}
+	self->dev = open_soon();
+	EXPECT_LE(0, self->dev);
 }
 
 /* Microseconds that a child takes from its start to its end, as its parent sees it. */
