@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The library's commands by io_uring, and the example of an event loop. */
+#include <limits.h>
 #include <liburing.h>
 
 #include "kselftest_harness.h"
@@ -212,17 +213,32 @@ TEST(memfd_has_no_commands_and_no_request_is_used_up)
 
 TEST(loop_ticks_while_a_region_is_populated)
 {
+	long long call = LLONG_MAX, ring = LLONG_MAX;
+	int i;
+
 	NEED_DEVICE();
-	ASSERT_EXAMPLE(0, "512", "");
-	EXPECT_LT(0, said_before("ms by a call"));
-	EXPECT_LE(0, said_before("ms by the ring"));
-	EXPECT_GT(said_before("ms by a call"), said_before("ms by the ring")) TH_LOG("%s", said);
+	/* The shortest of each: a machine that stands still makes any of them longer. */
+	for (i = 0; i < 3; i++) {
+		ASSERT_EXAMPLE(0, "512", "");
+		ASSERT_LT(0, said_before("ms by a call"));
+		ASSERT_LE(0, said_before("ms by the ring"));
+		if (call > said_before("ms by a call"))
+			call = said_before("ms by a call");
+		if (ring > said_before("ms by the ring"))
+			ring = said_before("ms by the ring");
+	}
+	EXPECT_GT(call, ring) TH_LOG("%s", said);
 }
 
 TEST(loop_cancels_a_populate)
 {
+	int tries = 0;
+
 	NEED_DEVICE();
-	ASSERT_EXAMPLE(0, "768 20", "");
+	/* One that is done before its time has come cannot be cancelled. */
+	do {
+		ASSERT_EXAMPLE(0, "768 20", "");
+	} while (!strstr(said, "cancelled") && ++tries < 10);
 	EXPECT_NE(NULL, strstr(said, "cancelled")) TH_LOG("%s", said);
 }
 
