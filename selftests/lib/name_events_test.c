@@ -30,8 +30,9 @@ FIXTURE_SETUP(lib_name)
 	umask(0);
 	self->options.size = sizeof(self->options);
 	self->options.backend = variant->backend;
-	/* Tests of several users of one machine must not meet. */
+	/* Tests of several users of one machine must not meet. One that was killed may have left it. */
 	snprintf(self->name, sizeof(self->name), "/dvsm-test-%d", getpid());
+	dvsm_name_unlink(self->name, variant->backend);
 }
 
 FIXTURE_TEARDOWN(lib_name)
