@@ -47,15 +47,19 @@ int child_wait(pid_t pid)
 bool child_ends(pid_t pid, unsigned int milliseconds, int *status)
 {
 	unsigned long end = clock_ms() + milliseconds;
+	bool is_over;
 	int raw;
 
-	while (waitpid(pid, &raw, WNOHANG) != pid) {
-		if (clock_ms() > end)
-			return false;
+	/* It may have ended while this process did not run: there is a look after the end. */
+	do {
+		is_over = clock_ms() > end;
+		if (waitpid(pid, &raw, WNOHANG) == pid) {
+			*status = status_code(raw);
+			return true;
+		}
 		sleep_ms(1);
-	}
-	*status = status_code(raw);
-	return true;
+	} while (!is_over);
+	return false;
 }
 
 /* For good; no capability is left. */
