@@ -215,7 +215,7 @@ TEST_F(discard, memory_goes_back_to_the_machine)
 	ASSERT_EQ(0, region_populate(fd, 0, 0, NULL));
 	before = pages_free();
 	EXPECT_EQ(0, region_discard(fd, 0, 0, NULL));
-	for (end = clock_ms() + 10000; clock_ms() < end; sleep_ms(10))
+	for (end = clock_ms() + 60000; clock_ms() < end; sleep_ms(10))
 		if (pages_free() > before + length / 4 * 3 / PAGE)
 			break;
 	EXPECT_LT(before + length / 4 * 3 / PAGE, pages_free());
@@ -254,7 +254,7 @@ TEST_F(discard, sparse_region_of_terabytes_is_discarded_by_what_it_holds)
 
 	ASSERT_LE(0, fd);
 	/* Milliseconds, unless the machine does something else just then. */
-	for (round = 0; round < 5 && shortest > 1000; round++) {
+	for (round = 0; round < 20 && shortest > 1000; round++) {
 		for (i = 0; i < 16; i++)
 			ASSERT_EQ(1, pwrite(fd, "x", 1, (off_t)i << 41));
 		start = clock_ms();

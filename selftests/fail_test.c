@@ -223,7 +223,7 @@ TEST_F_TIMEOUT(fail, each_allocation_that_fails_is_an_error_and_leaves_nothing, 
  */
 DVSM_FIXTURE(fail_kmemleak);
 
-TEST_F_TIMEOUT(fail_kmemleak, nothing_is_unreachable, 120)
+TEST_F_TIMEOUT(fail_kmemleak, nothing_is_unreachable, 600)
 {
 	char line[512], text[8192] = "";
 	size_t length = 0;

@@ -74,7 +74,7 @@ static bool works_if_there(void)
 	return works;
 }
 
-TEST_F_TIMEOUT(module_fail, each_allocation_that_fails_ends_the_load_or_is_done_without, 300)
+TEST_F_TIMEOUT(module_fail, each_allocation_that_fails_ends_the_load_or_is_done_without, 800)
 {
 	unsigned int nth, failures = 0;
 	int ret;

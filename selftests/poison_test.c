@@ -311,7 +311,7 @@ TEST_F(poison, page_that_is_soft_offlined_keeps_its_contents_elsewhere)
 	do {
 		ret = madvise(map + BAD, PAGE, MADV_SOFT_OFFLINE);
 		sleep_ms(10);
-	} while (ret && errno == EBUSY && tries++ < 100 && !is_pinned(variant->flags));
+	} while (ret && errno == EBUSY && tries++ < 1000 && !is_pinned(variant->flags));
 	if (ret && errno == EINVAL)
 		SKIP(return, "MADV_SOFT_OFFLINE");
 	EXPECT_EQ(0, stamps_wrong(map, LENGTH, 9));
