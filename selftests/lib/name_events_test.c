@@ -30,7 +30,7 @@ FIXTURE_SETUP(lib_name)
 	umask(0);
 	self->options.size = sizeof(self->options);
 	self->options.backend = variant->backend;
-	/* Tests of several users of one machine must not meet. One that was killed may have left it. */
+	/* Tests of several users must not meet. One that was killed may have left its name. */
 	snprintf(self->name, sizeof(self->name), "/dvsm-test-%d", getpid());
 	dvsm_name_unlink(self->name, variant->backend);
 }
