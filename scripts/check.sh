@@ -338,7 +338,7 @@ job_host()
 {
 	local programs
 	mapfile -t programs < <(library_tests; find selftests -name '*_test.sh')
-	DVSM_TEST_FILTER=$(host_filter) "$vm/run-tests.sh" 600 "${programs[@]}" >"$out/host.output" || true
+	DVSM_TEST_FILTER=$(host_filter) "$vm/run-tests.sh" 1200 "${programs[@]}" >"$out/host.output" || true
 	read_tests "${programs[@]}" <"$out/host.output"
 	claim "clang builds the library without a warning" make -s -C libdvsm CC=clang O="$out/libdvsm-clang"
 	claim "clang builds the tests without a warning" clang_tests

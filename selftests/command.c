@@ -226,14 +226,18 @@ int stats_read(const char *name, unsigned long *value)
 int stats_reach(const char *name, unsigned long value, unsigned int seconds)
 {
 	unsigned long end = clock_ms() + seconds * 1000, now;
+	bool is_over;
 	int ret;
 
-	while (!(ret = stats_read(name, &now)) && now != value) {
-		if (clock_ms() > end)
-			return -ETIMEDOUT;
+	do {
+		/* One look at least comes after all of the time. */
+		is_over = clock_ms() > end;
+		ret = stats_read(name, &now);
+		if (ret || now == value)
+			return ret;
 		sleep_ms(5);
-	}
-	return ret;
+	} while (!is_over);
+	return -ETIMEDOUT;
 }
 
 int counts_read(struct counts *counts)
@@ -274,16 +278,17 @@ static bool counts_are_zero(const struct counts *counts)
 bool counts_reach_zero(struct counts *counts, unsigned int seconds)
 {
 	unsigned long end = clock_ms() + seconds * 1000;
+	bool is_over;
 
-	for (;;) {
+	do {
+		is_over = clock_ms() > end;
 		if (counts_read(counts))
 			return false;
 		if (counts_are_zero(counts))
 			return true;
-		if (clock_ms() > end)
-			return false;
 		sleep_ms(5);
-	}
+	} while (!is_over);
+	return false;
 }
 
 /* A parameter of the module. */

@@ -28,7 +28,7 @@ do {											\
 	struct counts left = {};							\
 											\
 	/* A test that broke off is still open here: it has failed already. */		\
-	EXPECT_TRUE(_metadata->aborted || counts_reach_zero(&left, 10))			\
+	EXPECT_TRUE(_metadata->aborted || counts_reach_zero(&left, 60))			\
 		TH_LOG("left in the module: %lu regions, %lu pages, %lu pinned, "	\
 		       "%lu names, %lu members, %lu users", left.regions, left.pages,	\
 		       left.pinned_pages, left.names, left.members, left.users);	\

@@ -177,7 +177,7 @@ TEST_F(fragmented, pinned_huge_required_region_is_enomem_and_leaves_nothing)
 	EXPECT_EQ(-ENOMEM, region_create_on(self->dev, LENGTH,
 					    DVSM_REGION_F_HUGE_REQUIRED | DVSM_REGION_F_PINNED,
 					    DVSM_POLICY_BIND, 1ULL << self->node));
-	EXPECT_TRUE(counts_reach_zero(&counts, 5));
+	EXPECT_TRUE(counts_reach_zero(&counts, 60));
 }
 
 TEST_F(fragmented, preferred_node_without_huge_pages_is_missed_and_the_miss_is_counted)

@@ -137,7 +137,7 @@ int main(int argc, char **argv)
 	report("in all");
 	close(field->fd);
 	close(dev);
-	is_empty = counts_reach_zero(&counts, 10);
+	is_empty = counts_reach_zero(&counts, 60);
 	if (!is_empty)
 		printf("left: %lu regions, %lu pages, %lu pinned, %lu names, %lu members, %lu users\n",
 		       counts.regions, counts.pages, counts.pinned_pages, counts.names,

@@ -66,7 +66,7 @@ static inline bool field_goes_on(const struct field *field)
 	if (now < field->end)
 		return true;
 	/* Beside other work nobody may have got anywhere yet. */
-	return !field->missing && now < field->end + 30000 &&
+	return !field->missing && now < field->end + 120000 &&
 	       (!field->nr_words || !(field->nr_rounds + field->nr_kills + field->nr_poisons));
 }
 
@@ -474,7 +474,7 @@ STORM_CALL storm_names(struct field *field)
 		}
 		if (child_wait(pid))
 			WRONG;
-		if (events_read(events, &event, 5000) != 1 || event.cookie != 7)
+		if (events_read(events, &event, 60000) != 1 || event.cookie != 7)
 			WRONG;
 		close(events);
 		close(fd);

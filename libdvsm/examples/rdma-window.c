@@ -207,7 +207,7 @@ static void window_connect(struct window *window, struct peer *peer)
 	     "queue pair: ready to receive");
 	attr = (struct ibv_qp_attr) {
 		.qp_state = IBV_QPS_RTS,
-		.timeout = 18,
+		.timeout = 21,
 		.retry_cnt = 7,
 		.rnr_retry = 7,
 		.max_rd_atomic = 1,

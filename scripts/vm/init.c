@@ -400,7 +400,7 @@ static void unload_dvsm(void)
 	while (syscall(SYS_delete_module, "dvsm", O_NONBLOCK)) {
 		if (errno == ENOENT)
 			return;
-		if (now() - start > 5) {
+		if (now() - start > 60) {
 			status("rmmod %s", strerror(errno));
 			return;
 		}

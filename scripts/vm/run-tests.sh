@@ -16,7 +16,7 @@ left_over()
 	tries=0
 	while left=$(grep -E '^(regions|pages|pinned_pages|names|members|users) ' $stats | grep -v ' 0$'); do
 		tries=$((tries + 1))
-		[ $tries -lt 50 ] || { echo "# LEFT $1 $(echo "$left" | tr '\n' ' ')"; return; }
+		[ $tries -lt 600 ] || { echo "# LEFT $1 $(echo "$left" | tr '\n' ' ')"; return; }
 		sleep 0.1
 	done
 }
