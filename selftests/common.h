@@ -142,6 +142,7 @@ bool is_huge_mapped(const void *addr, size_t length);
 uint64_t pagemap_entry(const void *addr);
 uint64_t kpage_flags(uint64_t pfn);
 int page_node(const void *addr);
+int page_node_read(const void *addr);
 int page_move(const void *addr, int node, int flags);
 int nr_nodes_with_memory(void);
 uint64_t node_mask(void);
@@ -176,10 +177,12 @@ struct pools {
 
 void pools_read(struct pools *pools);
 void pools_restore(const struct pools *pools);
+void pool_leave(int node, unsigned long left);
 void pools_leave(unsigned long left);
 void node_heal(int node);
 
 #define HOG_HUGE_LEFT	(64 * MIB)
+#define HOG_NEEDS	(768 * MIB)	/* free of a node; the rest of it may be lent */
 
 struct hog {
 	int node;

@@ -3,7 +3,8 @@
  * A node without huge pages. Some of its memory is taken page by page, and one page
  * of every 2 MiB of physical memory is held by a long-term pin, so that nothing can
  * move it. What is left in whole huge pages goes into the hugetlb pool. Then the
- * pages that are not pinned are given back: free memory, all of it in pieces.
+ * pages that are not pinned are given back: free memory, all of it in pieces. Compaction
+ * may move other pages there, and what it makes whole by that goes into the pool, too.
  */
 #include <linux/io_uring.h>
 #include <linux/mempolicy.h>
@@ -13,7 +14,7 @@
 #include "common.h"
 
 #define HOG_RESERVE	(32 * MIB)	/* left free, so that nobody is killed */
-#define HOG_LENGTH	(288 * MIB)	/* what is broken */
+#define HOG_LENGTH	(448 * MIB)	/* what is broken */
 #define HOG_PINS_MAX	1024		/* 2 MiB blocks that it may lie in */
 
 #ifndef MADV_POPULATE_WRITE
@@ -86,16 +87,44 @@ void pools_restore(const struct pools *pools)
 			pool_write(node, pools->nr[node] - 1);
 }
 
-/* Lends them, or takes back, what leaves @left bytes free on each node: less to fill for a test that fills a node. */
+/*
+ * Lends it, or takes back, what leaves @left bytes free on a node: less to fill for a test that
+ * fills it.
+ */
+void pool_leave(int node, unsigned long left)
+{
+	unsigned long nr, free = node_free(node);
+
+	if (!pool_read(node, &nr))
+		pool_write(node, nr * CHUNK + free > left ? (nr * CHUNK + free - left) / CHUNK : 0);
+}
+
+/* The same on each node. */
 void pools_leave(unsigned long left)
 {
-	unsigned long nr;
 	int node;
 
 	for (node = 0; node < 64; node++)
-		if (node_mask() >> node & 1 && !pool_read(node, &nr))
-			pool_write(node, nr * CHUNK + node_free(node) > left ?
-					 (nr * CHUNK + node_free(node) - left) / CHUNK : 0);
+		if (node_mask() >> node & 1)
+			pool_leave(node, left);
+}
+
+/* Moves together what can be moved; unlike an allocation's own attempt it is never put off. */
+static void node_compact(int node)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/compact", node);
+	write_text(path, "1");
+}
+
+/* But for a tenth of what is free or lent. */
+static bool node_is_whole(int node)
+{
+	unsigned long nr = 0, free = node_free(node);
+
+	pool_read(node, &nr);
+	return free <= node_free_huge(node) + (free + nr * CHUNK) / 10;
 }
 
 /*
@@ -107,7 +136,8 @@ void node_heal(int node)
 {
 	unsigned long before, end = clock_ms() + 20000;
 
-	while (node_free_huge(node) < node_free(node) / 10 * 9 && clock_ms() < end) {
+	while (!node_is_whole(node) && clock_ms() < end) {
+		node_compact(node);
 		if (pool_read(node, &before))
 			return;
 		pool_write(node, before + node_free(node) / CHUNK);
@@ -203,17 +233,21 @@ static int hog_fill_pool(const struct hog *hog)
 	return ret;
 }
 
-/* What the kernel gives back late goes into the pool as well. */
+/*
+ * What compaction can make whole, and what the kernel gives back late, goes into the pool as well:
+ * nobody finds much more than HOG_HUGE_LEFT later, however hard he tries.
+ */
 static int hog_fill_pool_late(const struct hog *hog)
 {
-	unsigned long end = clock_ms() + 10000;
+	unsigned long end = clock_ms() + 60000;
 	int ret = 0;
 
+	node_compact(hog->node);
 	while (!ret && node_free_huge(hog->node) > HOG_HUGE_LEFT) {
 		if (clock_ms() > end)
 			return -EAGAIN;
-		sleep_ms(20);
 		ret = hog_fill_pool(hog);
+		node_compact(hog->node);
 	}
 	return ret;
 }
@@ -235,8 +269,8 @@ static int hog_let_go(const struct hog *hog, const struct iovec *iov, int nr)
 }
 
 /*
- * Afterwards the node has some HOG_LENGTH free in pieces, and at most HOG_HUGE_LEFT
- * in huge pages; or all is as before.
+ * Afterwards the node has half of HOG_LENGTH and more free in pieces, and at most
+ * HOG_HUGE_LEFT in huge pages; or all is as before.
  */
 int hog_fragment(struct hog *hog, int node)
 {
@@ -273,8 +307,11 @@ int hog_fragment(struct hog *hog, int node)
 /* By the process that has it. */
 void hog_release(struct hog *hog)
 {
-	if (hog->ring >= 0)
+	/* Closing alone leaves the pins to a worker, and the node in pieces until then. */
+	if (hog->ring >= 0) {
+		syscall(SYS_io_uring_register, hog->ring, IORING_UNREGISTER_BUFFERS, NULL, 0);
 		close(hog->ring);
+	}
 	if (hog->addr && hog->addr != MAP_FAILED)
 		munmap(hog->addr, HOG_LENGTH);
 	hog->addr = NULL;

@@ -127,6 +127,20 @@ int page_node(const void *addr)
 	return status;
 }
 
+/* The same after a read: who moves the page, or tries to, has it unmapped for a moment. */
+int page_node_read(const void *addr)
+{
+	unsigned long end = clock_ms() + 60000;
+	int node;
+
+	do {
+		if (read_at(addr))
+			return -EFAULT;
+		node = page_node(addr);
+	} while (node < 0 && clock_ms() < end);
+	return node;
+}
+
 /* Moves the page at @addr; returns the node where it is then, or -errno. */
 int page_move(const void *addr, int node, int flags)
 {
