@@ -15,7 +15,7 @@
 
 #define NR		32UL		/* chunks */
 #define LENGTH		(NR * CHUNK)
-#define PATIENCE_MS	45000
+#define PATIENCE_MS	120000
 #define KNOBS		"/sys/kernel/debug/sched/numa_balancing/"
 
 /* The scanner's knobs: quicker than it is on its own. */
@@ -105,6 +105,7 @@ struct worker {
 	unsigned long nr;
 	int node;
 	bool reads;			/* and writes nothing */
+	unsigned int *hidden;		/* set when it has hidden its own memory, or NULL */
 };
 
 /* At random, for ever. */
@@ -138,24 +139,28 @@ static pid_t child_works(struct worker worker)
 	if (pid)
 		return pid;
 	hide_own_memory();
+	if (worker.hidden)
+		__atomic_store_n(worker.hidden, 1, __ATOMIC_RELEASE);
 	work(&worker);
 	_exit(1);
 }
 
 static pid_t worker_start(volatile char *map, unsigned long nr, int node)
 {
-	return child_works((struct worker){ map, nr, node, false });
+	return child_works((struct worker){ .map = map, .nr = nr, .node = node });
 }
 
 static pid_t reader_start(volatile char *map, unsigned long nr, int node)
 {
-	return child_works((struct worker){ map, nr, node, true });
+	return child_works((struct worker){ .map = map, .nr = nr, .node = node, .reads = true });
 }
 
 /* A child with two threads that use one chunk from two nodes. */
 static pid_t fighters_start(volatile char *map, int node, int other)
 {
-	struct worker workers[2] = { { map, 1, node, false }, { map, 1, other, false } };
+	struct worker workers[2] = {
+		{ .map = map, .nr = 1, .node = node }, { .map = map, .nr = 1, .node = other },
+	};
 	pid_t pid = child_start();
 	pthread_t thread;
 
@@ -262,12 +267,17 @@ static struct hinting hinting_since(struct hinting before)
 /* What somebody costs who uses the memory at @map for @ms. */
 static struct hinting hinting_of(volatile char *map, int node, unsigned long ms)
 {
-	pid_t worker = worker_start(map, NR, node);
+	unsigned long end = clock_ms() + PATIENCE_MS;
+	unsigned int *hidden = share_anonymous(PAGE);
+	pid_t worker = child_works((struct worker){ .map = map, .nr = NR, .node = node,
+						    .hidden = hidden });
 	struct hinting hinting;
 
 	if (worker < 0)
 		abort();
-	sleep_ms(200);		/* it hides its own memory */
+	while (!__atomic_load_n(hidden, __ATOMIC_ACQUIRE) && clock_ms() < end)
+		sleep_ms(10);
+	sleep_ms(200);		/* it moves to its node */
 	hinting = hinting_since((struct hinting) {});
 	sleep_ms(ms);
 	hinting = hinting_since(hinting);
@@ -439,7 +449,7 @@ TEST_F(balance, memory_does_not_leave_the_nodes_that_its_policy_binds_it_to)
 
 TEST_F(balance, what_snapshots_share_goes_to_who_uses_it)
 {
-	unsigned long end = clock_ms() + PATIENCE_MS, nr;
+	unsigned long end = clock_ms() + PATIENCE_MS, nr, shared;
 	int snapshot = snapshot_take(self->fd);
 	char *map;
 	pid_t worker;
@@ -455,8 +465,12 @@ TEST_F(balance, what_snapshots_share_goes_to_who_uses_it)
 	} while (nr * 100 < NR * 95 && clock_ms() < end);
 	worker_end(worker);
 	EXPECT_LE(NR * 95, nr * 100) TH_LOG("%lu of %lu chunks", nr, NR);
-	/* Once, for both, who share it still. */
-	EXPECT_EQ(nr_on(snapshot, self->last), nr_on(self->fd, self->last));
+	/* Once, for both, who share it still. What is marked may move between two looks. */
+	do {
+		nr = nr_on(snapshot, self->last);
+		shared = nr_on(self->fd, self->last);
+	} while (nr_on(snapshot, self->last) != nr);
+	EXPECT_EQ(nr, shared);
 	EXPECT_LE(nr, nr_balanced_to(snapshot, self->last));
 	EXPECT_GE(NR, nr_balanced_to(snapshot, self->last));
 	EXPECT_EQ(0, stamps_wrong(map, LENGTH, 1));
@@ -464,7 +478,7 @@ TEST_F(balance, what_snapshots_share_goes_to_who_uses_it)
 	EXPECT_EQ(region_resident(snapshot), region_resident(self->fd));
 }
 
-TEST_F(balance, what_snapshots_share_moves_no_faster_than_the_parameter_says)
+TEST_F_TIMEOUT(balance, what_snapshots_share_moves_no_faster_than_the_parameter_says, 600)
 {
 	unsigned long begun, end, nr, ms;
 	int snapshot = snapshot_take(self->fd);
@@ -485,7 +499,7 @@ TEST_F(balance, what_snapshots_share_moves_no_faster_than_the_parameter_says)
 	/* Two in a second: not all that wait for it at once, and not for ever none. */
 	ASSERT_EQ(0, param_set("balance_shared", 2));
 	begun = clock_ms();
-	end = begun + 4 * PATIENCE_MS;
+	end = begun + 2 * PATIENCE_MS;
 	do {
 		sleep_ms(100);
 		nr = nr_balanced_to(snapshot, self->last);
