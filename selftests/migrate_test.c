@@ -472,7 +472,7 @@ TEST_F(migrate, what_stays_is_told_by_kind_of_holder)
 	struct dvsm_region_pin pin = { .size = sizeof(pin), .offset = CHUNK, .length = PAGE };
 	struct dvsm_region_unpin unpin = { .size = sizeof(unpin), .offset = CHUNK, .length = PAGE };
 	struct iovec iovec = { .iov_base = self->map + 2 * CHUNK, .iov_len = PAGE };
-	unsigned long end = clock_ms() + 10000;
+	unsigned long end = clock_ms() + 60000;
 	struct dvsm_region_migrate arg;
 	int ends[2], dmabuf;
 
@@ -602,7 +602,7 @@ TEST_F(migrate, charge_stays_with_its_cgroup_even_at_its_limit)
 		_exit(_metadata->exit_code);
 	}
 	EXPECT_EQ(0, child_wait(pid));
-	EXPECT_TRUE(cgroup_drains_to(&cgroup, MIB, 10));
+	EXPECT_TRUE(cgroup_drains_to(&cgroup, MIB, 60));
 	cgroup_remove(&cgroup);
 }
 
@@ -677,7 +677,7 @@ TEST_F(migrate, killed_mover_leaves_everything_in_order)
 			}
 		sleep_ms(1 + i);
 		kill(pid, SIGKILL);
-		EXPECT_TRUE(child_ends(pid, 10000, &status));
+		EXPECT_TRUE(child_ends(pid, 60000, &status));
 		EXPECT_EQ(0, stamps_wrong(self->map, LENGTH, 1));
 	}
 	EXPECT_EQ(LENGTH, region_resident(self->fd));

@@ -83,11 +83,11 @@ static int node_set_state(int node, const char *state, unsigned int seconds)
 /* The kernel gives up where pages are busy for a moment. */
 static int node_go_offline(int node)
 {
-	unsigned long end = clock_ms() + 60000;
+	unsigned long end = clock_ms() + 90000;
 	int ret;
 
 	do {
-		ret = node_set_state(node, "offline", 30);
+		ret = node_set_state(node, "offline", 60);
 	} while ((ret == -EBUSY || ret == -EAGAIN) && clock_ms() < end);
 	return ret;
 }
@@ -116,7 +116,7 @@ FIXTURE_TEARDOWN_PARENT(offline)
 	int node;
 
 	for (node = 0; node < 64; node++)
-		node_set_state(node, "online_movable", 30);
+		node_set_state(node, "online_movable", 60);
 	EXPECT_NO_LEAK();
 }
 
@@ -157,7 +157,7 @@ TEST_F(offline, what_is_there_moves_away_and_later_answers_are_those_of_mbind)
 {
 	char *own = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct dvsm_region_pin pin = { .size = sizeof(pin), .length = CHUNK };
-	unsigned long end = clock_ms() + 20000;
+	unsigned long end;
 
 	ASSERT_NE(MAP_FAILED, own);
 	ASSERT_EQ(0, syscall(SYS_mbind, own, PAGE, MPOL_BIND, &self->there, 65UL, 0U));
@@ -169,6 +169,7 @@ TEST_F(offline, what_is_there_moves_away_and_later_answers_are_those_of_mbind)
 	expect_moved_away(_metadata, self);
 
 	/* A worker tells the tasks. */
+	end = clock_ms() + 60000;
 	while (may_use(self->node) && clock_ms() < end)
 		sleep_ms(10);
 	ASSERT_FALSE(may_use(self->node));
@@ -188,8 +189,8 @@ TEST_F(offline, what_is_there_moves_away_and_later_answers_are_those_of_mbind)
 	EXPECT_EQ(-EINVAL, region_migrate(self->fd, 0, 0, self->there, NULL));
 
 	/* It comes back, and all of that is as before. */
-	ASSERT_EQ(0, node_set_state(self->node, "online_movable", 30));
-	end = clock_ms() + 20000;
+	ASSERT_EQ(0, node_set_state(self->node, "online_movable", 60));
+	end = clock_ms() + 60000;
 	while (!may_use(self->node) && clock_ms() < end)
 		sleep_ms(10);
 	EXPECT_EQ(0, region_place(self->fd, 0, 0, DVSM_POLICY_BIND, self->there, NULL));

@@ -201,7 +201,7 @@ TEST_F(migrate, a_page_that_is_held_stays_alone)
 	EXPECT_TRUE(is_filled(self->map));
 	io_uring_queue_exit(&ring);
 	/* A worker of the kernel's lets go. */
-	for (try = 0; try < 100; try++) {
+	for (try = 0; try < 1200; try++) {
 		ASSERT_TRUE(move_to_last(self->region, self->last, &arg));
 		if (!arg.out_referenced)
 			break;
