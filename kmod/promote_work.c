@@ -132,7 +132,11 @@ static void dvsm_promote_work(struct work_struct *work)
 	bool more = false;
 	u64 id = 0;
 
-	if (!fresh || !dvsm_region_count() || dvsm_inode_pin())
+	if (!dvsm_region_count())
+		goto out;
+	/* Short of memory: another time. */
+	more = !fresh || dvsm_inode_pin();
+	if (more)
 		goto out;
 	while (READ_ONCE(dvsm_promote_seconds) && (region = dvsm_region_wanting(id, wants))) {
 		id = region->id;

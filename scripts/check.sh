@@ -250,14 +250,15 @@ nothing_forgotten()
 # job_vm KERNEL[-1|-2]: all selftests, or every second one: the debug kernel is slow, and two machines use both cores
 job_vm()
 {
-	local name=$1 kernel=${1%-[12]} smp limit=600 total=2700 status=0 filter=$host_only programs begin=() settings=() extra=(--append hugepages=64)
+	local name=$1 kernel=${1%-[12]} smp status=0 filter=$host_only programs begin=() settings=() extra=(--append hugepages=64)
+	local limit=900 total=2700	# seconds: a program, all of them
 	# Two machines of four CPUs on two cores wait for one another's interrupts most of the time.
 	smp=$(($(nproc) < 4 ? 2 : 4))
 	case $kernel in
-	debug*) limit=900 total=3600; export DVSM_KCOV=1 ;;	# a program, all of them
+	debug*) total=3600; export DVSM_KCOV=1 ;;
 	# The core's own races are not ours to report: selftests/kcsan.sh says whose are.
 	# What is counted by node races only where a node has two CPUs; this machine is alone.
-	kcsan) limit=900 total=3600 smp=4; extra+=(--append kcsan.early_enable=0); begin=(selftests/kcsan.sh) ;;
+	kcsan) total=3600 smp=4; extra+=(--append kcsan.early_enable=0); begin=(selftests/kcsan.sh) ;;
 	# Debian's kernels zero every page otherwise, which hides who does not. 6.12 runs as Debian has it, debug zeroes nothing.
 	6.1) extra+=(--append init_on_alloc=0) ;;
 	esac
