@@ -675,7 +675,7 @@ static int touch_at_full(const struct full *full, int fd, char *map, int chunk)
 	for (tries = 0; tries < FULL_TRIES; tries++) {
 		fill_again(full, fd, chunk, 1);
 		got = touch(map, chunk);
-		if (!(full->nodes >> got & 1))
+		if (got < 0 || !(full->nodes >> got & 1))
 			break;
 	}
 	return got;
