@@ -273,6 +273,45 @@ TEST_F(named, names_are_told_apart)
 	EXPECT_EQ(ENOENT, errno);
 }
 
+TEST_F(named, what_is_mapped_where_the_heap_lies_stays_and_is_told)
+{
+	int fd = dup(dvsm_heap_fd(self->heap));
+	char *block = dvsm_heap_malloc(self->heap, 100);
+	char *first = dvsm_heap_address(self->heap, 0);
+	struct dvsm_heap *other;
+	char *places[2], *mine;
+
+	ASSERT_NE(NULL, block);
+	strcpy(block, "theirs");
+	/* Amid what is in use, and far beyond, where the heap may grow to. */
+	places[0] = block - (uintptr_t)block % 4096;
+	places[1] = first + GIB - 4096;
+	dvsm_heap_detach(self->heap);
+	self->heap = NULL;
+	self->options.address = first;
+	for (int i = 0; i < 2; i++) {
+		mine = mmap(places[i], 4096, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+		ASSERT_EQ(places[i], mine);
+		strcpy(mine, "mine");
+		EXPECT_EQ(NULL, dvsm_heap_attach(fd));
+		EXPECT_EQ(EEXIST, errno);
+		EXPECT_EQ(NULL, dvsm_heap_attach_named(self->name, variant->backend));
+		EXPECT_EQ(EEXIST, errno);
+		EXPECT_EQ(NULL, dvsm_heap_create(&self->options));
+		EXPECT_EQ(EEXIST, errno);
+		EXPECT_STREQ("mine", mine);
+		ASSERT_EQ(0, munmap(mine, 4096));
+	}
+	/* Nothing of the attempts is left in the way. */
+	self->heap = dvsm_heap_attach(fd);
+	ASSERT_NE(NULL, self->heap);
+	EXPECT_STREQ("theirs", block);
+	other = dvsm_heap_create(&self->options);
+	EXPECT_EQ(NULL, other);
+	EXPECT_EQ(EEXIST, errno);
+}
+
 TEST_F(named, a_process_has_a_heap_once)
 {
 	int fd = dup(dvsm_heap_fd(self->heap));
