@@ -398,6 +398,7 @@ bool dvsm_store_chunk_is_written(struct dvsm_region *region, u64 chunk);
 bool dvsm_store_settle_chunk(struct dvsm_region *region, u64 chunk);
 void dvsm_store_unmap_chunk(struct dvsm_region *region, u64 chunk);
 bool dvsm_store_chunk_is_resident(struct dvsm_region *region, u64 chunk);
+bool dvsm_store_chunk_is_poisoned(struct dvsm_region *region, u64 chunk);
 bool dvsm_store_chunk_is_referenced(struct dvsm_region *region, u64 chunk, struct folio *held);
 void dvsm_store_empty_chunk(struct dvsm_region *region, u64 chunk);
 int dvsm_store_copy_chunk(struct dvsm_region *target, struct dvsm_region *source, u64 chunk);

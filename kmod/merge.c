@@ -14,12 +14,12 @@
 #include "snapshot.h"
 #include "trace.h"
 
-/* Whether anybody uses unmapped contents; who is only passing by is waited for. */
-static bool dvsm_share_is_in_use(struct dvsm_share *share)
+/* Whether anybody uses unmapped folios; who is only passing by is waited for. */
+static bool dvsm_store_chunk_is_in_use(struct dvsm_region *store, u64 chunk)
 {
 	unsigned int nr_tries = 20;
 
-	while (dvsm_store_chunk_is_referenced(share->store, share->chunk, NULL)) {
+	while (dvsm_store_chunk_is_referenced(store, chunk, NULL)) {
 		if (!--nr_tries)
 			return true;
 		usleep_range(500, 1000);
@@ -50,19 +50,38 @@ int dvsm_snapshot_hold(struct dvsm_region *snapshot, u64 chunk)
 	if (!dvsm_share_is_alone(share))
 		return 0;
 	dvsm_share_unmap(share);
-	return dvsm_share_is_in_use(share) ? -EBUSY : 0;
+	return dvsm_store_chunk_is_in_use(share->store, chunk) ? -EBUSY : 0;
+}
+
+/* Whether a device may be writing to what a region has alone, and is to lose. */
+static bool dvsm_content_is_in_use(struct dvsm_region *region, u64 chunk)
+{
+	struct dvsm_share *share = dvsm_share_of(region, chunk);
+	struct dvsm_region *store = share ? share->store : region;
+
+	/*
+	 * Nobody writes to what others read. Of a huge folio that the hardware lost a page of
+	 * the core keeps a reference.
+	 */
+	if (!store || (share && !dvsm_share_is_alone(share)) ||
+	    dvsm_store_chunk_is_poisoned(store, chunk))
+		return false;
+	dvsm_content_unmap(region, chunk);
+	return dvsm_store_chunk_is_in_use(store, chunk);
 }
 
 /*
  * Make sure that dvsm_adopt() of this chunk cannot fail: @from's contents are a
- * share that nobody writes to, and both have links. One is a snapshot of the other.
+ * share that nobody writes to, nor to what @region reads, and both have links. One is a
+ * snapshot of the other.
  */
 static int dvsm_adopt_prepare(struct dvsm_region *region, struct dvsm_region *from, u64 chunk)
 {
 	struct dvsm_share *share = dvsm_share_of(from, chunk);
 	loff_t start = (loff_t)chunk << DVSM_CHUNK_SHIFT;
 
-	if (dvsm_range_is_pinned(region, start, start + DVSM_CHUNK_SIZE))
+	if (dvsm_range_is_pinned(region, start, start + DVSM_CHUNK_SIZE) ||
+	    dvsm_content_is_in_use(region, chunk))
 		return -EBUSY;
 	/* Nothing is adopted as nothing, unless others read what lies in the region's place. */
 	if (!share && !dvsm_store_chunk_is_resident(from, chunk) &&
@@ -79,7 +98,7 @@ static int dvsm_adopt_prepare(struct dvsm_region *region, struct dvsm_region *fr
 	if (!dvsm_share_is_alone(share))
 		return 0;
 	dvsm_share_unmap(share);
-	return dvsm_share_is_in_use(share) ? -EBUSY : 0;
+	return dvsm_store_chunk_is_in_use(share->store, chunk) ? -EBUSY : 0;
 }
 
 /* Make @region read what @from reads at @chunk. */

@@ -9,11 +9,6 @@
 #include "dvsm.h"
 #include "snapshot.h"
 
-static bool dvsm_folio_has_lost_some(struct folio *folio, void *arg)
-{
-	return dvsm_folio_is_poisoned(folio);
-}
-
 /* The region has folios of its own for all of a chunk. */
 static int dvsm_overwrite_fill(struct dvsm_region *region, u64 chunk)
 {
@@ -57,7 +52,7 @@ static int dvsm_overwrite_prepare(struct dvsm_region *region, struct dvsm_region
 	if (dvsm_is_interrupted())
 		return -EINTR;
 	dvsm_store_settle_chunk(region, chunk);
-	if (dvsm_store_walk_chunk(region, chunk, dvsm_folio_has_lost_some, NULL))
+	if (dvsm_store_chunk_is_poisoned(region, chunk))
 		return -EHWPOISON;
 	if (!dvsm_share_of(snapshot, chunk) && !dvsm_store_chunk_is_resident(snapshot, chunk))
 		return 0;

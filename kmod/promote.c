@@ -49,11 +49,6 @@ struct dvsm_chunk_look dvsm_chunk_look(struct dvsm_region *region, u64 chunk)
 	return look;
 }
 
-static bool dvsm_folio_is_lost(struct folio *folio, void *arg)
-{
-	return dvsm_folio_is_poisoned(folio);
-}
-
 /*
  * Whose page cache holds a chunk that a region reads; it is in no mapping any more and
  * used by nobody. -EBUSY where that cannot be had.
@@ -63,7 +58,6 @@ static struct dvsm_region *dvsm_chunk_seize(struct dvsm_region *region, u64 chun
 	struct dvsm_link *link = xa_load(&region->links, chunk);
 	struct dvsm_share *share = link ? link->content : NULL;
 	loff_t start = (loff_t)chunk << DVSM_CHUNK_SHIFT;
-	pgoff_t index = chunk << DVSM_CHUNK_ORDER;
 	struct dvsm_region *store = region;
 
 	lockdep_assert_held_write(&region->family->lock);
@@ -79,7 +73,7 @@ static struct dvsm_region *dvsm_chunk_seize(struct dvsm_region *region, u64 chun
 		dvsm_content_unmap(region, chunk);
 	}
 	if (dvsm_store_chunk_is_referenced(store, chunk, NULL) ||
-	    dvsm_store_walk(store, index, index + DVSM_CHUNK_PAGES, dvsm_folio_is_lost, NULL))
+	    dvsm_store_chunk_is_poisoned(store, chunk))
 		return ERR_PTR(-EBUSY);
 	return store;
 }

@@ -336,6 +336,24 @@ bool dvsm_store_chunk_is_referenced(struct dvsm_region *region, u64 chunk, struc
 	return dvsm_store_walk_chunk(region, chunk, dvsm_folio_is_referenced, held);
 }
 
+static bool dvsm_folio_is_lost(struct folio *folio, void *arg)
+{
+	return dvsm_folio_is_poisoned(folio);
+}
+
+/**
+ * dvsm_store_chunk_is_poisoned - Whether the hardware lost a part of a chunk.
+ * @region: whose page cache
+ * @chunk: the chunk
+ *
+ * Context: may sleep.
+ * Return: true if it did.
+ */
+bool dvsm_store_chunk_is_poisoned(struct dvsm_region *region, u64 chunk)
+{
+	return dvsm_store_walk_chunk(region, chunk, dvsm_folio_is_lost, NULL);
+}
+
 /**
  * dvsm_store_chunk_is_resident - Whether a page cache has memory at a chunk.
  * @region: whose page cache

@@ -99,6 +99,24 @@ TEST_F(poison, page_that_nobody_has_mapped_is_lost_like_others)
 	EXPECT_EQ(0, stamps_wrong(other + CHUNK, CHUNK, 3));
 }
 
+TEST_F(poison, what_a_restore_replaces_may_be_lost)
+{
+	char *map = region_map(self->fd, LENGTH, 0);
+	int snapshot;
+
+	if (variant->implicit || is_pinned(variant->flags))
+		SKIP(return, "keeps its folios");
+	ASSERT_NE(MAP_FAILED, map);
+	stamp(map, LENGTH, 2);
+	snapshot = snapshot_take_range(self->fd, 0, LENGTH, 0);
+	ASSERT_LE(0, snapshot);
+	stamp(map, LENGTH, 3);
+	LOSE_PAGE(map);
+	EXPECT_EQ(SIGBUS, read_at(map + BAD));
+	ASSERT_EQ(0, snapshot_restore(self->fd, snapshot));
+	EXPECT_EQ(0, stamps_wrong(map, LENGTH, 2));
+}
+
 TEST_F(poison, lost_page_never_comes_back_as_zeroes)
 {
 	char *map = region_map(self->fd, LENGTH, 0), *again;

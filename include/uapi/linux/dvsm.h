@@ -708,7 +708,7 @@ struct dvsm_region_unshare {
  * since. Each chunk is of one moment. What the snapshot was taken of does not grow: of
  * @offset and @length counts what lies in it. Both descriptors have to be opened for writing,
  * the range of whole chunks, and @nr_ranges 256 or more. Where a chunk cannot be had
- * (EBUSY if a device may be writing to it) the call ends before it; it fails if that is
+ * (EBUSY if a device may be writing to either side) the call ends before it; it fails if that is
  * the first. EOPNOTSUPP on a registrable region. After EFAULT take a new snapshot.
  *
  * @size: sizeof(struct dvsm_region_diff)
@@ -1109,8 +1109,9 @@ struct dvsm_snapshot_take {
  * On the region that the snapshot was taken from, with a descriptor opened for
  * writing. All who map the region see the snapshot's contents from then on; the
  * two share them. Outside the range that the snapshot was taken of the region stays as
- * it is. Costs by chunks that differ; copies nothing. EBUSY if a device
- * may be writing to the snapshot, or where a range of the region is pinned.
+ * it is. Costs by chunks that differ; copies nothing. EBUSY if a device may be
+ * writing to the snapshot or to what the region would lose, or where a range of the
+ * region is pinned.
  *
  * A registrable region keeps its folios, and gets the contents by a copy of all chunks
  * that either has memory for; EHWPOISON if the hardware lost a part of one.
@@ -1142,7 +1143,8 @@ struct dvsm_snapshot_restore {
  * written are conflicts: without a flag nothing is changed and the answer is
  * EAGAIN. Costs by chunks that diverged; of those that were copied in parts the pages
  * that the snapshot wrote are copied, others change hands. EBUSY if a device may
- * be writing to the snapshot, or where the region is pinned; EOPNOTSUPP on a registrable region.
+ * be writing to the snapshot or to what the region would lose, or where the region is
+ * pinned; EOPNOTSUPP on a registrable region.
  *
  * @size: sizeof(struct dvsm_snapshot_merge)
  * @flags: one of DVSM_MERGE_F_, or none
