@@ -106,6 +106,8 @@ seed()
 		found=$(complaints "$log" | head -n 1)
 		if grep -q '^# VM 96' "$log"; then
 			result fail "$name" "the VM could not be set up"
+		elif [[ $found == *"the options leave no test of it" ]]; then
+			result fail "$name" "$found"
 		elif [[ $found == *"the VM ended with status 97" ]]; then
 			result fail "$name" "the VM did not end in time, which has many reasons"
 		elif [ -n "$found" ]; then

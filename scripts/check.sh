@@ -141,12 +141,24 @@ compat_rule()
 	nothing < <(grep -nE 'LINUX_VERSION_CODE|KERNEL_VERSION|DVSM_HAVE_' -r kmod --include='*.[ch]' | grep -v '^kmod/compat\.h:')
 }
 
-# Each bug of check-seeded.sh still has its place in the code.
+# Each bug of check-seeded.sh still has its place in the code, and there are the tests that are to notice it.
 seeds_apply()
 {
-	local seed
+	local seed name
 	nothing < <(for seed in selftests/seeded/*.patch; do
 		patch --dry-run -s -f -p1 <"$seed" >/dev/null || echo "$seed does not apply"
+		sed -n '/^---/q; s/^Test: [^ ]*//p' "$seed" | grep -oE -- '-[tr] [^ ]+' | sed 's/.*[ .]//' | while read -r name; do
+			grep -rqwF --include='*.[ch]' "$name" selftests || echo "$seed names $name, which is no test"
+		done
+	done)
+}
+
+# What is built is not committed.
+text_alone()
+{
+	local file
+	nothing < <(git ls-files | while read -r file; do
+		[ ! -s "$file" ] || grep -qI . "$file" || echo "$file is no text"
 	done)
 }
 
@@ -160,7 +172,8 @@ job_style()
 	claim "kernel versions are told apart in kmod/compat.h and kmod/Kbuild alone" compat_rule
 	claim "syzkaller's description has every command, field and flag of the ABI header" scripts/syzkaller/check.sh
 	claim "the fuzzer knows every command" fuzzer_complete
-	claim "every seed applies" seeds_apply
+	claim "every seed applies and names tests that there are" seeds_apply
+	claim "git has text alone" text_alone
 }
 
 # --- tests ---
