@@ -35,22 +35,6 @@ FIXTURE(balance) {
 	char *map;			/* all of it on the first node */
 };
 
-static int region_balance(int fd, uint32_t mode, struct dvsm_region_balance *out,
-			  struct dvsm_balance_use *uses, uint32_t nr_nodes)
-{
-	struct dvsm_region_balance arg = {
-		.size = sizeof(arg),
-		.mode = mode,
-		.uses = (uintptr_t)uses,
-		.nr_nodes = nr_nodes,
-	};
-	int ret = ioctl(fd, DVSM_IOC_REGION_BALANCE, &arg) ? -errno : 0;
-
-	if (out)
-		*out = arg;
-	return ret;
-}
-
 static unsigned long vmstat(const char *name)
 {
 	static char text[65536];

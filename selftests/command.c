@@ -176,6 +176,42 @@ int region_migrate(int fd, uint64_t offset, uint64_t length, uint64_t nodes,
 	return answer(ioctl(fd, DVSM_IOC_REGION_MIGRATE, arg));
 }
 
+int region_promote(int fd, uint64_t offset, uint64_t length, struct dvsm_region_promote *arg)
+{
+	*arg = (struct dvsm_region_promote) {
+		.size = sizeof(*arg),
+		.offset = offset,
+		.length = length,
+	};
+	return answer(ioctl(fd, DVSM_IOC_REGION_PROMOTE, arg));
+}
+
+int region_split(int fd, uint64_t offset, uint64_t length, struct dvsm_region_split *arg)
+{
+	*arg = (struct dvsm_region_split) {
+		.size = sizeof(*arg),
+		.offset = offset,
+		.length = length,
+	};
+	return answer(ioctl(fd, DVSM_IOC_REGION_SPLIT, arg));
+}
+
+int region_balance(int fd, uint32_t mode, struct dvsm_region_balance *out,
+		   struct dvsm_balance_use *uses, uint32_t nr_nodes)
+{
+	struct dvsm_region_balance arg = {
+		.size = sizeof(arg),
+		.mode = mode,
+		.uses = (uintptr_t)uses,
+		.nr_nodes = nr_nodes,
+	};
+	int ret = answer(ioctl(fd, DVSM_IOC_REGION_BALANCE, &arg));
+
+	if (out)
+		*out = arg;
+	return ret;
+}
+
 int region_reopen(int fd, uint32_t flags)
 {
 	struct dvsm_region_reopen arg = { .size = sizeof(arg), .flags = flags };

@@ -54,6 +54,10 @@ int region_reopen(int fd, uint32_t flags);
 int region_find(int dev, const void *address, uint64_t *offset);
 int region_migrate(int fd, uint64_t offset, uint64_t length, uint64_t nodes,
 		   struct dvsm_region_migrate *arg);
+int region_promote(int fd, uint64_t offset, uint64_t length, struct dvsm_region_promote *arg);
+int region_split(int fd, uint64_t offset, uint64_t length, struct dvsm_region_split *arg);
+int region_balance(int fd, uint32_t mode, struct dvsm_region_balance *out,
+		   struct dvsm_balance_use *uses, uint32_t nr_nodes);
 uint64_t region_resident(int fd);
 void *region_map(int fd, size_t length, off_t offset);
 

@@ -14,26 +14,6 @@
 
 DVSM_FIXTURE(promote);
 
-static int promote(int fd, uint64_t offset, uint64_t length, struct dvsm_region_promote *arg)
-{
-	*arg = (struct dvsm_region_promote) {
-		.size = sizeof(*arg),
-		.offset = offset,
-		.length = length,
-	};
-	return ioctl(fd, DVSM_IOC_REGION_PROMOTE, arg) ? -errno : 0;
-}
-
-static int split(int fd, uint64_t offset, uint64_t length, struct dvsm_region_split *arg)
-{
-	*arg = (struct dvsm_region_split) {
-		.size = sizeof(*arg),
-		.offset = offset,
-		.length = length,
-	};
-	return ioctl(fd, DVSM_IOC_REGION_SPLIT, arg) ? -errno : 0;
-}
-
 /* A region whose chunks hold @nr stamped pages each, in 4 KiB folios. */
 static char *small_chunks(struct __test_metadata *_metadata, int fd, unsigned long nr)
 {
@@ -45,7 +25,7 @@ static char *small_chunks(struct __test_metadata *_metadata, int fd, unsigned lo
 	for (at = 0; at < LENGTH; at += CHUNK)
 		stamp(map + at + 2 * PAGE, nr * PAGE, at);
 	ASSERT_EQ(LENGTH, region_resident(fd));
-	ASSERT_EQ(0, split(fd, 0, 0, &arg));
+	ASSERT_EQ(0, region_split(fd, 0, 0, &arg));
 	ASSERT_EQ(LENGTH / CHUNK, arg.out_nr_split);
 	return map;
 }
@@ -94,13 +74,13 @@ TEST_F(promote, split_leaves_what_is_used_and_counts_everything)
 	stamp(map + CHUNK, CHUNK / 2 + PAGE, 2);	/* a page too many */
 	stamp(map + 2 * CHUNK, CHUNK / 2, 3);
 	map[3 * CHUNK + 5] = 0;				/* all zeroes */
-	ASSERT_EQ(0, split(fd, 0, 0, &arg));
+	ASSERT_EQ(0, region_split(fd, 0, 0, &arg));
 	EXPECT_EQ(2, arg.out_nr_split);
 	EXPECT_EQ(2, arg.out_nr_used);
 	EXPECT_EQ(0, arg.out_nr_small + arg.out_nr_busy + arg.out_nr_nomem);
 	EXPECT_EQ(CHUNK + CHUNK / 2, arg.out_freed);
 	EXPECT_EQ(2 * CHUNK + CHUNK / 2, region_resident(fd));
-	ASSERT_EQ(0, split(fd, 0, 0, &arg));
+	ASSERT_EQ(0, region_split(fd, 0, 0, &arg));
 	EXPECT_EQ(1, arg.out_nr_small);
 	EXPECT_EQ(2, arg.out_nr_used);
 	EXPECT_EQ(0, arg.out_nr_split);
@@ -119,11 +99,11 @@ TEST_F(promote, small_chunks_become_huge_and_new_mappings_show_it)
 	char *map = small_chunks(_metadata, fd, 20), *again;
 
 	ASSERT_EQ(0, region_discard(fd, CHUNK, CHUNK, NULL));
-	ASSERT_EQ(0, promote(fd, 0, 7 * CHUNK, &arg));
+	ASSERT_EQ(0, region_promote(fd, 0, 7 * CHUNK, &arg));
 	EXPECT_EQ(6, arg.out_nr_promoted);
 	EXPECT_EQ(1, arg.out_nr_holes);
 	EXPECT_EQ(0, arg.out_nr_huge + arg.out_nr_busy + arg.out_nr_nomem);
-	ASSERT_EQ(0, promote(fd, 0, 0, &arg));
+	ASSERT_EQ(0, region_promote(fd, 0, 0, &arg));
 	EXPECT_EQ(6, arg.out_nr_huge);
 	EXPECT_EQ(1, arg.out_nr_promoted);
 	ASSERT_EQ(0, region_info(fd, &info));
@@ -151,20 +131,20 @@ TEST_F(promote, parts_of_chunks_and_the_tail_are_left_out)
 	ASSERT_NE(MAP_FAILED, map);
 	for (i = 0; i < 4; i++)
 		map[i * CHUNK] = 1;
-	ASSERT_EQ(0, split(fd, PAGE, 0, &cut));
+	ASSERT_EQ(0, region_split(fd, PAGE, 0, &cut));
 	EXPECT_EQ(2, cut.out_nr_split);
-	ASSERT_EQ(0, split(fd, 0, 0, &cut));
+	ASSERT_EQ(0, region_split(fd, 0, 0, &cut));
 	EXPECT_EQ(1, cut.out_nr_split);
-	ASSERT_EQ(0, promote(fd, PAGE, 2 * CHUNK, &arg));
+	ASSERT_EQ(0, region_promote(fd, PAGE, 2 * CHUNK, &arg));
 	EXPECT_EQ(1, arg.out_nr_promoted);
-	ASSERT_EQ(0, promote(fd, PAGE, CHUNK, &arg));
+	ASSERT_EQ(0, region_promote(fd, PAGE, CHUNK, &arg));
 	EXPECT_EQ(0, arg.out_nr_promoted + arg.out_nr_huge + arg.out_nr_holes);
-	ASSERT_EQ(0, promote(fd, 0, 0, &arg));
+	ASSERT_EQ(0, region_promote(fd, 0, 0, &arg));
 	EXPECT_EQ(2, arg.out_nr_promoted);
 	EXPECT_EQ(1, arg.out_nr_huge);
 	EXPECT_EQ(0, arg.out_nr_holes);
-	EXPECT_EQ(-EINVAL, promote(fd, 1, CHUNK, &arg));
-	EXPECT_EQ(-EINVAL, split(fd, 0, 4 * CHUNK, &cut));
+	EXPECT_EQ(-EINVAL, region_promote(fd, 1, CHUNK, &arg));
+	EXPECT_EQ(-EINVAL, region_split(fd, 0, 4 * CHUNK, &cut));
 }
 
 TEST_F(promote, pinned_and_referenced_chunks_are_busy_and_stay)
@@ -179,20 +159,20 @@ TEST_F(promote, pinned_and_referenced_chunks_are_busy_and_stay)
 	ASSERT_EQ(0, ioctl(fd, DVSM_IOC_REGION_PIN, &pin));
 	ASSERT_EQ(0, pipe(pipe_fds));
 	ASSERT_EQ(PAGE, vmsplice(pipe_fds[1], &iov, 1, 0));
-	ASSERT_EQ(0, promote(fd, 0, 0, &arg));
+	ASSERT_EQ(0, region_promote(fd, 0, 0, &arg));
 	EXPECT_EQ(2, arg.out_nr_busy);
 	EXPECT_EQ(6, arg.out_nr_promoted);
 	EXPECT_EQ(0, wrong_in_chunks(map, 20));
 	close(pipe_fds[0]);
 	close(pipe_fds[1]);
 	ASSERT_EQ(0, ioctl(fd, DVSM_IOC_REGION_UNPIN, &pin));
-	ASSERT_EQ(0, promote(fd, 0, 0, &arg));
+	ASSERT_EQ(0, region_promote(fd, 0, 0, &arg));
 	EXPECT_EQ(2, arg.out_nr_promoted);
 
 	ASSERT_EQ(0, pipe(pipe_fds));
 	ASSERT_EQ(PAGE, vmsplice(pipe_fds[1], &iov, 1, 0));
 	ASSERT_EQ(0, ioctl(fd, DVSM_IOC_REGION_PIN, &pin));
-	ASSERT_EQ(0, split(fd, 0, 0, &cut));
+	ASSERT_EQ(0, region_split(fd, 0, 0, &cut));
 	EXPECT_EQ(2, cut.out_nr_busy);
 	EXPECT_EQ(6, cut.out_nr_split);
 	EXPECT_EQ(0, wrong_in_chunks(map, 20));
@@ -205,10 +185,10 @@ TEST_F(promote, kinds_of_region_that_cannot_say_so)
 	struct dvsm_region_promote arg;
 	struct dvsm_region_split cut;
 
-	EXPECT_EQ(-EBUSY, promote(pinned, 0, 0, &arg));
-	EXPECT_EQ(-EBUSY, split(pinned, 0, 0, &cut));
-	EXPECT_EQ(-EOPNOTSUPP, split(huge, 0, 0, &cut));
-	EXPECT_EQ(0, promote(huge, 0, 0, &arg));
+	EXPECT_EQ(-EBUSY, region_promote(pinned, 0, 0, &arg));
+	EXPECT_EQ(-EBUSY, region_split(pinned, 0, 0, &cut));
+	EXPECT_EQ(-EOPNOTSUPP, region_split(huge, 0, 0, &cut));
+	EXPECT_EQ(0, region_promote(huge, 0, 0, &arg));
 	EXPECT_EQ(1, arg.out_nr_holes);
 }
 
@@ -226,11 +206,11 @@ TEST_F(promote, shared_chunk_changes_once_for_all_who_share_it)
 		maps[i] = region_map(snapshots[i], LENGTH, 0);
 		EXPECT_EQ(0, wrong_in_chunks(maps[i], 20));
 	}
-	ASSERT_EQ(0, promote(snapshots[0], 0, 0, &arg));
+	ASSERT_EQ(0, region_promote(snapshots[0], 0, 0, &arg));
 	EXPECT_EQ(LENGTH / CHUNK, arg.out_nr_promoted);
 	ASSERT_EQ(0, counts_read(&before));
 	EXPECT_EQ(LENGTH / PAGE, before.pages);
-	ASSERT_EQ(0, promote(fd, 0, 0, &arg));
+	ASSERT_EQ(0, region_promote(fd, 0, 0, &arg));
 	EXPECT_EQ(LENGTH / CHUNK, arg.out_nr_huge);
 	EXPECT_EQ(0, wrong_in_chunks(map, 20) + wrong_in_chunks(maps[0], 20) +
 		     wrong_in_chunks(maps[1], 20));
@@ -239,7 +219,7 @@ TEST_F(promote, shared_chunk_changes_once_for_all_who_share_it)
 	EXPECT_EQ(0, maps[0][0]);
 	EXPECT_EQ(0, maps[1][0]);
 	map[0] = 0;
-	ASSERT_EQ(0, split(snapshots[1], CHUNK, 0, &cut));
+	ASSERT_EQ(0, region_split(snapshots[1], CHUNK, 0, &cut));
 	EXPECT_EQ(LENGTH / CHUNK - 1, cut.out_nr_split);
 	ASSERT_EQ(0, counts_read(&after));
 	EXPECT_GT(before.pages, after.pages);
@@ -260,7 +240,7 @@ TEST_F(promote, chunk_copied_in_parts_is_joined_when_the_region_alone_reads_it)
 	ASSERT_LE(0, snapshot);
 	copy = region_map(snapshot, LENGTH, 0);
 	stamp(copy + PAGE, 3 * PAGE, 6);
-	ASSERT_EQ(0, promote(snapshot, 0, CHUNK, &arg));
+	ASSERT_EQ(0, region_promote(snapshot, 0, CHUNK, &arg));
 	EXPECT_EQ(1, arg.out_nr_promoted) TH_LOG("busy %llu nomem %llu huge %llu",
 		(unsigned long long)arg.out_nr_busy, (unsigned long long)arg.out_nr_nomem,
 		(unsigned long long)arg.out_nr_huge);
@@ -282,14 +262,14 @@ TEST_F(promote, private_copies_and_children_see_what_they_saw)
 
 	ASSERT_NE(MAP_FAILED, own);
 	own[2 * PAGE] = 42;
-	ASSERT_EQ(0, promote(fd, 0, 0, &arg));
+	ASSERT_EQ(0, region_promote(fd, 0, 0, &arg));
 	EXPECT_EQ(LENGTH / CHUNK, arg.out_nr_promoted);
 	EXPECT_EQ(42, own[2 * PAGE]);
 	pid = child_start();
 	if (!pid)
 		_exit(own[2 * PAGE] != 42 || wrong_in_chunks(map, 20));
 	EXPECT_EQ(0, child_wait(pid));
-	ASSERT_EQ(0, split(fd, 0, 0, &cut));
+	ASSERT_EQ(0, region_split(fd, 0, 0, &cut));
 	EXPECT_EQ(42, own[2 * PAGE]);
 	EXPECT_EQ(0, wrong_in_chunks(map, 20));
 }
@@ -341,8 +321,8 @@ TEST_F(promote, writers_never_lose_a_byte)
 		ASSERT_EQ(0, pthread_create(&threads[i], NULL, write_rounds, &writers[i]));
 	/* For 5 s, or until each has come to something. */
 	do {
-		ASSERT_EQ(0, split(fd, 0, 0, &cut));
-		ASSERT_EQ(0, promote(fd, 0, 0, &arg));
+		ASSERT_EQ(0, region_split(fd, 0, 0, &cut));
+		ASSERT_EQ(0, region_promote(fd, 0, 0, &arg));
 		promoted += arg.out_nr_promoted;
 		was_split += cut.out_nr_split;
 		rounds = __atomic_load_n(&writers[0].rounds, __ATOMIC_RELAXED);
@@ -400,8 +380,8 @@ static void kill_in_the_middle(struct __test_metadata *_metadata, int fd, const 
 
 		if (!pid)
 			for (;;) {
-				promote(fd, 0, 0, &arg);
-				split(fd, 0, 0, &cut);
+				region_promote(fd, 0, 0, &arg);
+				region_split(fd, 0, 0, &cut);
 			}
 		sleep_ms(1 + 2 * i);
 		kill(pid, SIGKILL);
@@ -418,10 +398,10 @@ static void kill_in_the_middle(struct __test_metadata *_metadata, int fd, const 
 	}
 	TH_LOG("%u of %u died between the first chunk and the last", nr_between, i);
 	/* Who comes after finds nothing in his way. */
-	ASSERT_EQ(0, promote(fd, 0, 0, &arg));
+	ASSERT_EQ(0, region_promote(fd, 0, 0, &arg));
 	EXPECT_EQ(LENGTH / CHUNK, arg.out_nr_promoted + arg.out_nr_huge);
 	EXPECT_EQ(LENGTH, resident_of_all(_metadata, fd, snapshot ? 2 : 1));
-	ASSERT_EQ(0, split(fd, 0, 0, &cut));
+	ASSERT_EQ(0, region_split(fd, 0, 0, &cut));
 	EXPECT_EQ(LENGTH / CHUNK, cut.out_nr_split);
 	EXPECT_EQ(least, resident_of_all(_metadata, fd, snapshot ? 2 : 1));
 	EXPECT_EQ(0, wrong_in_chunks(map, nr_pages));
@@ -470,7 +450,7 @@ TEST_F(promote, charges_follow_to_the_cgroup_that_paid)
 	ASSERT_EQ(0, c);
 	before = cgroup_get(&cgroup, "memory.current");
 	/* By another, who does not pay. */
-	ASSERT_EQ(0, promote(fd, 0, 0, &arg));
+	ASSERT_EQ(0, region_promote(fd, 0, 0, &arg));
 	EXPECT_EQ(LENGTH / CHUNK, arg.out_nr_promoted);
 	EXPECT_LT(before + LENGTH / 2, cgroup_get(&cgroup, "memory.current"));
 	EXPECT_EQ(1, write(go[1], "", 1));
@@ -540,14 +520,14 @@ TEST_F_TIMEOUT(promote_hog, without_huge_folios_chunks_stay_and_with_them_they_g
 	stamp(map, HOG_LENGTH_HERE, 3);
 	ASSERT_EQ(0, region_info(fd, &info));
 	ASSERT_LT(0, info.out_nr_fallbacks);
-	ASSERT_EQ(0, promote(fd, 0, 0, &arg));
+	ASSERT_EQ(0, region_promote(fd, 0, 0, &arg));
 	EXPECT_LT(0, arg.out_nr_nomem);
 	EXPECT_EQ(0, stamps_wrong(map, HOG_LENGTH_HERE, 3));
 	hog_release(&self->hog);
 	/* What the kernel's compaction is moving is busy for as long. */
 	end = clock_ms() + 60000;
 	do {
-		ASSERT_EQ(0, promote(fd, 0, 0, &arg));
+		ASSERT_EQ(0, region_promote(fd, 0, 0, &arg));
 		EXPECT_EQ(0, arg.out_nr_nomem);
 	} while (arg.out_nr_busy && clock_ms() < end);
 	ASSERT_EQ(0, region_info(fd, &info));

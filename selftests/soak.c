@@ -47,9 +47,11 @@ static int inject(struct field *field)
 }
 
 static const struct { const char *name; int (*run)(struct field *field); } disturbers[] = {
-	{ "move", storm_move }, { "snapshot", storm_snapshot }, { "snapshot", storm_snapshot },
-	{ "merge", storm_merge }, { "restore", storm_restore }, { "discard", storm_discard },
-	{ "remap", storm_remap }, { "advise", storm_advise }, { "fork", storm_fork },
+	{ "move", storm_move }, { "migrate", storm_migrate }, { "promote", storm_promote },
+	{ "balance", storm_balance }, { "snapshot", storm_snapshot }, { "snapshot", storm_snapshot },
+	{ "merge", storm_merge }, { "advance", storm_advance }, { "restore", storm_restore },
+	{ "overwrite", storm_overwrite }, { "discard", storm_discard }, { "remap", storm_remap },
+	{ "advise", storm_advise }, { "fork", storm_fork }, { "fork copy", storm_fork_copy },
 	{ "kill", storm_kill }, { "cgroup", storm_cgroup }, { "hotplug", storm_hotplug },
 	{ "poison", storm_poison }, { "pin", storm_pin }, { "names", storm_names },
 	{ "close", storm_close }, { "inject", inject },
@@ -123,7 +125,7 @@ int main(int argc, char **argv)
 	int dev;
 
 	fail_nth_exec_without_rseq(argv);
-	write_text("/proc/sys/kernel/numa_balancing", "0");
+	write_text("/proc/sys/kernel/numa_balancing", "1");
 	dev = device_open(O_RDWR);
 	field = dev < 0 ? NULL : field_make(dev, seconds * 1000);
 	nr_faults = share_anonymous(sizeof(*nr_faults));

@@ -31,6 +31,7 @@
 #define FIELD_SCRATCH	(FIELD_CHUNKS * CHUNK)
 #define FIELD_STRIDE	(16 * PAGE)
 #define FIELD_POISONS	4			/* pages that one run may lose for good */
+#define FIELD_ROUNDS	30			/* that a run takes at least, unless it is for hours */
 
 struct field {
 	int dev;
@@ -42,6 +43,7 @@ struct field {
 	unsigned long nr_rounds;		/* of disturbers */
 	unsigned long nr_kills;
 	unsigned long nr_poisons;
+	unsigned long nr_wanted;		/* of these three together */
 	const char *missing;			/* a string literal: all have it at one address */
 };
 
@@ -56,7 +58,14 @@ static inline struct field *field_make(int dev, unsigned long milliseconds)
 	field->dev = dev;
 	field->fd = region_create(dev, FIELD_LENGTH, 0);
 	field->end = clock_ms() + milliseconds;
+	field->nr_wanted = FIELD_ROUNDS;
 	return field->fd < 0 ? NULL : field;
+}
+
+static inline bool field_is_done(const struct field *field)
+{
+	return field->nr_words &&
+	       field->nr_rounds + field->nr_kills + field->nr_poisons >= field->nr_wanted;
 }
 
 static inline bool field_goes_on(const struct field *field)
@@ -65,9 +74,8 @@ static inline bool field_goes_on(const struct field *field)
 
 	if (now < field->end)
 		return true;
-	/* Beside other work nobody may have got anywhere yet. */
-	return !field->missing && now < field->end + 120000 &&
-	       (!field->nr_words || !(field->nr_rounds + field->nr_kills + field->nr_poisons));
+	/* Beside other work nobody may have got far yet. */
+	return !field->missing && now < field->end + 120000 && !field_is_done(field);
 }
 
 /* Writer @who of at most 8; each word that is wrong is counted, and told once. */
@@ -118,6 +126,56 @@ STORM_CALL storm_move(struct field *field)
 						   MPOL_MF_MOVE_ALL) >= 0;
 		if (moved)
 			COUNT(field->nr_rounds);
+	}
+	return 0;
+}
+
+STORM_CALL storm_migrate(struct field *field)
+{
+	struct dvsm_region_migrate arg;
+	unsigned int n = 0;
+
+	if ((node_mask() & 3) != 3) {
+		field->missing = "memory on nodes 0 and 1";
+		return 0;
+	}
+	while (field_goes_on(field)) {
+		int ret = region_migrate(field->fd, 0, FIELD_LENGTH, 1 + n++ % 2, &arg);
+
+		if (ret)
+			WRONG;
+		if (arg.out_moved)
+			COUNT(field->nr_rounds);
+	}
+	return 0;
+}
+
+/* The writers use a part of each chunk: it is made of small folios, and huge again. */
+STORM_CALL storm_promote(struct field *field)
+{
+	struct dvsm_region_promote promote;
+	struct dvsm_region_split split;
+
+	while (field_goes_on(field)) {
+		if (region_split(field->fd, 0, FIELD_LENGTH, &split) ||
+		    region_promote(field->fd, 0, FIELD_LENGTH, &promote))
+			WRONG;
+		if (promote.out_nr_promoted)
+			COUNT(field->nr_rounds);
+	}
+	return 0;
+}
+
+STORM_CALL storm_balance(struct field *field)
+{
+	static const uint32_t modes[] = { DVSM_BALANCE_OFF, DVSM_BALANCE_OBSERVE, DVSM_BALANCE_ON };
+	unsigned int n = 0;
+
+	while (field_goes_on(field)) {
+		if (region_balance(field->fd, modes[n++ % 3], NULL, NULL, 0))
+			WRONG;
+		sleep_ms(n % 20);
+		COUNT(field->nr_rounds);
 	}
 	return 0;
 }
@@ -181,10 +239,43 @@ STORM_CALL storm_merge(struct field *field)
 	return 0;
 }
 
-/* Of a region of his own: a restore takes everybody's writes back. */
-STORM_CALL storm_restore(struct field *field)
+/* A snapshot that follows never goes back, and never has what was not written yet. */
+STORM_CALL storm_advance(struct field *field)
 {
-	int fd = region_create(field->dev, 2 * CHUNK, 0), snapshot, ret;
+	char *map = region_map(field->fd, FIELD_LENGTH, 0), *copy;
+	struct dvsm_range ranges[256];
+	uint64_t last = 0, now;
+	int snapshot, ret;
+
+	do
+		snapshot = snapshot_take(field->fd);
+	while (snapshot == -EHWPOISON);
+	copy = region_map(snapshot, FIELD_LENGTH, 0);
+	if (copy == MAP_FAILED)
+		WRONG;
+	while (field_goes_on(field)) {
+		if (region_diff(field->fd, snapshot, ranges, 256) < 0)
+			WRONG;
+		ret = snapshot_advance(field->fd, snapshot, ranges, 256);
+		if (ret < 0 && ret != -EBUSY && ret != -EIO && ret != -EHWPOISON)
+			WRONG;
+		/* Where there was no memory for a copy it has lost the chunk until it advances. */
+		if (read_at(copy + PAGE - 8))
+			continue;
+		now = *(volatile uint64_t *)(copy + PAGE - 8);
+		if (now < last || now > *(volatile uint64_t *)(map + PAGE - 8))
+			WRONG;
+		last = now;
+		if (ret > 0)
+			COUNT(field->nr_rounds);
+	}
+	return 0;
+}
+
+/* Of a region of his own: a restore takes everybody's writes back. */
+static inline int storm_restore_of(struct field *field, uint32_t flags)
+{
+	int fd = region_create(field->dev, 2 * CHUNK, flags), snapshot, ret;
 	char *map = region_map(fd, 2 * CHUNK, 0);
 	uint64_t n = 0;
 
@@ -204,6 +295,17 @@ STORM_CALL storm_restore(struct field *field)
 			COUNT(field->nr_rounds);
 	}
 	return 0;
+}
+
+STORM_CALL storm_restore(struct field *field)
+{
+	return storm_restore_of(field, 0);
+}
+
+/* By a copy into the folios where they are. */
+STORM_CALL storm_overwrite(struct field *field)
+{
+	return storm_restore_of(field, DVSM_REGION_F_REGISTRABLE);
 }
 
 STORM_CALL storm_discard(struct field *field)
@@ -294,6 +396,36 @@ STORM_CALL storm_fork(struct field *field)
 			_exit(0);
 		}
 		if (child_wait(pid))
+			WRONG;
+		COUNT(field->nr_rounds);
+	}
+	return 0;
+}
+
+/* Children that get a copy of a region: each side has what it wrote. */
+STORM_CALL storm_fork_copy(struct field *field)
+{
+	int fd = region_create(field->dev, 2 * CHUNK, DVSM_REGION_F_FORK_COPY);
+	char *map = region_map(fd, 2 * CHUNK, 0);
+	uint64_t n = 0;
+	pid_t pid;
+
+	if (map == MAP_FAILED)
+		WRONG;
+	while (field_goes_on(field)) {
+		n += 2;
+		stamp(map, CHUNK, n);
+		pid = child_start();
+		if (!pid) {
+			if (stamps_wrong(map, CHUNK, n))
+				_exit(1);
+			stamp(map, CHUNK, n + 1);
+			_exit(stamps_wrong(map, CHUNK, n + 1) != 0);
+		}
+		stamp(map + CHUNK / 2, CHUNK / 2, n + 1);
+		if (child_wait(pid))
+			WRONG;
+		if (stamps_wrong(map + CHUNK / 2, CHUNK / 2, n + 1))
 			WRONG;
 		COUNT(field->nr_rounds);
 	}
@@ -403,27 +535,48 @@ STORM_CALL storm_hotplug(struct field *field)
 	return 0;
 }
 
+/* First touches, and discards of parts and of all, with pages that are lost among them. */
+static inline void touch_for_ever(struct field *field, char *map)
+{
+	for (unsigned int n = 0;; n++) {
+		for (size_t at = n % 3 * PAGE; at < CHUNK; at += 3 * PAGE)
+			write_at(map + at, n);
+		region_discard(field->fd, FIELD_SCRATCH + n % 2 * 64 * PAGE,
+			       n % 2 ? 32 * PAGE : CHUNK, NULL);
+	}
+}
+
 /* The hardware loses pages of the scratch chunk, which is then thrown away. */
 STORM_CALL storm_poison(struct field *field)
 {
 	char *map = region_map(field->fd, CHUNK, FIELD_SCRATCH);
 	unsigned long i;
+	pid_t toucher;
 
+	field->nr_wanted = FIELD_POISONS;
 	for (i = 0; i < FIELD_POISONS && field_goes_on(field); i++) {
-		pid_t pid = child_start();
+		pid_t pid;
 
-		/* Who has it mapped may be killed. The page is lost where the kernel says EBUSY too. */
+		/* Who has it mapped may be killed. */
+		toucher = child_start();
+		if (!toucher)
+			touch_for_ever(field, map);
+		/* The page is lost where the kernel says EBUSY too. */
+		pid = child_start();
 		if (!pid) {
+			sleep_ms(i * 7);
 			write_at(map + (100 + i) * PAGE, 1);
 			_exit(madvise(map + (100 + i) * PAGE, PAGE, MADV_HWPOISON) &&
 			      (errno == EINVAL || errno == EPERM) ? 1 : 0);
 		}
 		if (child_wait(pid) == 1)
 			field->missing = "MADV_HWPOISON";
-		else if (read_at(map + (100 + i) * PAGE) == SIGBUS)
+		else
 			COUNT(field->nr_poisons);
-		region_discard(field->fd, FIELD_SCRATCH, CHUNK, NULL);
 		sleep_ms(200);
+		kill(toucher, SIGKILL);
+		child_wait(toucher);
+		region_discard(field->fd, FIELD_SCRATCH, CHUNK, NULL);
 	}
 	return 0;
 }
