@@ -6,7 +6,7 @@
 #include <sched.h>
 #include <sys/resource.h>
 
-#include "fixture.h"
+#include "dma/dma.h"
 
 DVSM_FIXTURE(memlock);
 
@@ -222,6 +222,80 @@ TEST_F(limit, every_way_to_take_memory_is_refused_at_the_limit)
 	EXPECT_LE(3, info.out_nr_failures);
 	/* Reading takes none. */
 	EXPECT_EQ(1, pread(fd, &bytes, 1, 9 * CHUNK));
+}
+
+TEST_F(limit, what_copies_or_pins_is_refused_at_the_limit)
+{
+	int fd = region_create(self->dev, 4 * CHUNK, 0), other, snapshot, fork_copy;
+	char *map = region_map(fd, 4 * CHUNK, 0), *copy;
+	uint64_t bytes;
+	pid_t pid;
+
+	ASSERT_NE(MAP_FAILED, map);
+	stamp(map, 3 * CHUNK, 1);
+	snapshot = snapshot_take_in_parts(fd, CHUNK, DVSM_SNAPSHOT_F_STRICT);
+	ASSERT_LE(0, snapshot);
+	fork_copy = region_create(self->dev, CHUNK, DVSM_REGION_F_FORK_COPY);
+	copy = region_map(fork_copy, CHUNK, 0);
+	ASSERT_NE(MAP_FAILED, copy);
+	stamp(copy, CHUNK, 2);
+	other = region_create(self->dev, 16 * CHUNK, 0);
+	EXPECT_EQ(-ENOSPC, region_populate(other, 0, 0, &bytes));
+
+	EXPECT_EQ(-ENOSPC, region_unshare(fd, 0, CHUNK, &bytes));
+	EXPECT_EQ(-ENOSPC, region_unshare(snapshot, 0, CHUNK, &bytes));
+	EXPECT_EQ(SIGBUS, write_at(map, 1));
+	EXPECT_EQ(-1, pwrite(snapshot, "x", 1, CHUNK));
+	EXPECT_EQ(ENOSPC, errno);
+	EXPECT_EQ(-ENOSPC, region_pin(fd, 3 * CHUNK, CHUNK));
+	EXPECT_EQ(-ENOSPC, region_pin(fd, 0, CHUNK));
+	EXPECT_EQ(-ENOSPC, region_export(fd, 3 * CHUNK, CHUNK));
+	pid = child_start();
+	if (!pid)
+		_exit(write_at(copy, 1));
+	EXPECT_EQ(SIGBUS, child_wait(pid));
+	/* What takes no more than there is goes on, and nothing has changed. */
+	EXPECT_EQ(0, region_migrate(fd, 0, 0, node_mask(), NULL));
+	EXPECT_EQ(0, snapshot_restore(fd, snapshot));
+	EXPECT_EQ(0, stamps_wrong(map, 3 * CHUNK, 1));
+	EXPECT_EQ(0, stamps_wrong(copy, CHUNK, 2));
+	EXPECT_EQ(3 * CHUNK, region_resident(fd));
+}
+
+/* A page in a pipe keeps a folio that its region has given up. */
+TEST_F(limit, what_a_pipe_holds_is_on_the_books_of_the_cgroup)
+{
+	enum { NR = 8 };
+	struct cgroup cgroup;
+	uint64_t *resident = share_anonymous(PAGE);
+	pid_t pid;
+
+	NEED_CGROUP(&cgroup, "limit");
+	pid = child_start();
+	if (!pid) {
+		/* Whole chunks: room is left for the process itself. */
+		int fd = region_create(self->dev, CHUNK, DVSM_REGION_F_HUGE_REQUIRED), ends[2], i;
+		char *map = region_map(fd, CHUNK, 0);
+		struct iovec page = { .iov_base = map, .iov_len = PAGE };
+
+		if (cgroup_enter(&cgroup) || pipe(ends))
+			_exit(1);
+		for (i = 0; i < NR; i++)
+			if (write_at(map, i) || vmsplice(ends[1], &page, 1, 0) != PAGE ||
+			    region_discard(fd, 0, CHUNK, NULL))
+				_exit(2);
+		*resident = region_resident(fd);
+		if (cgroup_get(&cgroup, "memory.current") < NR * CHUNK)
+			_exit(3);
+		if (cgroup_set(&cgroup, "memory.max", "17M"))
+			_exit(4);
+		_exit(write_at(map, 1) == SIGBUS ? 0 : 5);
+	}
+	EXPECT_EQ(0, child_wait(pid));
+	EXPECT_EQ(0, *resident);
+	EXPECT_EQ(0, cgroup_event(&cgroup, "memory.events", "oom_kill"));
+	EXPECT_TRUE(cgroup_drains_to(&cgroup, MIB, 60));
+	cgroup_remove(&cgroup);
 }
 
 TEST_F(limit, what_is_given_back_can_be_taken_again_elsewhere)
