@@ -15,7 +15,8 @@
 
 static int dvsm_ranges_grow(struct dvsm_ranges *ranges)
 {
-	unsigned int nr_room = min(ranges->nr_max, max(2 * ranges->nr_room, DVSM_RANGES_BATCH));
+	unsigned int nr_room = min_t(u64, ranges->nr_max,
+				     max_t(u64, 2ULL * ranges->nr_room, DVSM_RANGES_BATCH));
 	size_t size = array_size(nr_room, sizeof(*ranges->ranges));
 	/* The family is locked: no search for memory that is in one piece. */
 	struct dvsm_range *more = size > PAGE_SIZE ? __vmalloc(size, DVSM_GFP)
@@ -114,9 +115,17 @@ static struct dvsm_share *dvsm_share_common(struct dvsm_share *a, struct dvsm_sh
 	return NULL;
 }
 
-/* Where the two read different contents at @chunk, as far as identity tells. */
-static void dvsm_pages_differ(struct dvsm_pages *pages, struct dvsm_region *a,
-			      struct dvsm_region *b, u64 chunk)
+/**
+ * dvsm_pages_differ - Where two regions read different contents, as far as identity tells.
+ * @pages: gets the pages of the chunk
+ * @a: the one
+ * @b: the other
+ * @chunk: the chunk
+ *
+ * Context: sharing may change.
+ */
+void dvsm_pages_differ(struct dvsm_pages *pages, struct dvsm_region *a, struct dvsm_region *b,
+		       u64 chunk)
 {
 	struct dvsm_share *of_a = dvsm_share_of(a, chunk), *of_b = dvsm_share_of(b, chunk);
 	struct dvsm_share *common = dvsm_share_common(of_a, of_b);
@@ -401,7 +410,8 @@ static int dvsm_diff_locked(struct dvsm_diff *diff)
 		up_read(&family->lock);
 		return ret;
 	}
-	down_write(&family->lock);
+	if (down_write_killable(&family->lock))
+		return -EINTR;
 	changed = dvsm_snapshot_changed(diff->other);
 	ret = dvsm_diff_gather(diff);
 	/* Also where both had become the same without being told. */
@@ -446,10 +456,16 @@ int dvsm_region_diff(struct dvsm_region *region, struct dvsm_region *other,
 		.end = (arg->offset + arg->length) >> PAGE_SHIFT,
 		.ranges.nr_max = min_t(u32, arg->nr_ranges, DVSM_RANGES_BATCH),
 	};
+	unsigned int nr_tries = 0;
+	u64 next;
 	int ret;
 
 	dvsm_diff_clip(&diff);
-	ret = dvsm_diff_locked(&diff);
+	next = diff.next;
+	do {
+		diff.next = next;
+		ret = dvsm_diff_locked(&diff);
+	} while (dvsm_snapshot_try_again(ret, &nr_tries));
 	if (!ret && copy_to_user(user, diff.ranges.ranges, diff.ranges.nr * sizeof(*user)))
 		ret = -EFAULT;
 	kvfree(diff.ranges.ranges);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Restore and merge: one region reads what another one reads. Nothing is copied but
- * pages of chunks that both have written: folios stay where they are, and shares say
- * who reads them.
+ * pages of chunks that both have written, or that a device may be writing to: folios stay
+ * where they are, and shares say who reads them.
  */
 #include <linux/bitmap.h>
 #include <linux/delay.h>
@@ -14,17 +14,42 @@
 #include "snapshot.h"
 #include "trace.h"
 
-/* Whether anybody uses unmapped folios; who is only passing by is waited for. */
-static bool dvsm_store_chunk_is_in_use(struct dvsm_region *store, u64 chunk)
+/*
+ * Whether anybody uses what a region reads alone, @store's folios, in no mapping any more. Who is
+ * only passing by is waited for. To unmap once more also empties this CPU's batch of pages that
+ * were mlocked.
+ */
+static bool dvsm_store_chunk_is_in_use(struct dvsm_region *region, struct dvsm_region *store,
+				       u64 chunk)
 {
-	unsigned int nr_tries = 20;
+	unsigned int nr_tries = 4;
 
-	while (dvsm_store_chunk_is_referenced(store, chunk, NULL)) {
+	for (;;) {
+		dvsm_content_unmap(region, chunk);
+		if (!dvsm_store_chunk_is_referenced(store, chunk, NULL))
+			return false;
 		if (!--nr_tries)
 			return true;
 		usleep_range(500, 1000);
 	}
-	return false;
+}
+
+/**
+ * dvsm_snapshot_try_again - Whether a command that was busy may have success now.
+ * @ret: its answer, with nothing changed
+ * @nr_tries: how often it was tried before, 0 at first
+ *
+ * Whoever waited for the family in the middle of a fault kept a folio busy, and goes on now.
+ *
+ * Context: process; no dvsm lock held.
+ * Return: whether to try once more.
+ */
+bool dvsm_snapshot_try_again(int ret, unsigned int *nr_tries)
+{
+	if (ret != -EBUSY || ++*nr_tries == 5 || dvsm_is_interrupted())
+		return false;
+	usleep_range(500, 1000);
+	return true;
 }
 
 /**
@@ -49,8 +74,7 @@ int dvsm_snapshot_hold(struct dvsm_region *snapshot, u64 chunk)
 	/* Nobody writes to what others read. */
 	if (!dvsm_share_is_alone(share))
 		return 0;
-	dvsm_share_unmap(share);
-	return dvsm_store_chunk_is_in_use(share->store, chunk) ? -EBUSY : 0;
+	return dvsm_store_chunk_is_in_use(snapshot, share->store, chunk) ? -EBUSY : 0;
 }
 
 /* Whether a device may be writing to what a region has alone, and is to lose. */
@@ -66,22 +90,19 @@ static bool dvsm_content_is_in_use(struct dvsm_region *region, u64 chunk)
 	if (!store || (share && !dvsm_share_is_alone(share)) ||
 	    dvsm_store_chunk_is_poisoned(store, chunk))
 		return false;
-	dvsm_content_unmap(region, chunk);
-	return dvsm_store_chunk_is_in_use(store, chunk);
+	return dvsm_store_chunk_is_in_use(region, store, chunk);
 }
 
 /*
  * Make sure that dvsm_adopt() of this chunk cannot fail: @from's contents are a
- * share that nobody writes to, nor to what @region reads, and both have links. One is a
- * snapshot of the other.
+ * share that nobody writes to, and both have links. One is a snapshot of the other.
  */
 static int dvsm_adopt_prepare(struct dvsm_region *region, struct dvsm_region *from, u64 chunk)
 {
 	struct dvsm_share *share = dvsm_share_of(from, chunk);
 	loff_t start = (loff_t)chunk << DVSM_CHUNK_SHIFT;
 
-	if (dvsm_range_is_pinned(region, start, start + DVSM_CHUNK_SIZE) ||
-	    dvsm_content_is_in_use(region, chunk))
+	if (dvsm_range_is_pinned(region, start, start + DVSM_CHUNK_SIZE))
 		return -EBUSY;
 	/* Nothing is adopted as nothing, unless others read what lies in the region's place. */
 	if (!share && !dvsm_store_chunk_is_resident(from, chunk) &&
@@ -97,8 +118,7 @@ static int dvsm_adopt_prepare(struct dvsm_region *region, struct dvsm_region *fr
 	dvsm_share_set_terms(share, region->parent_id == from->id ? &region->terms : &from->terms);
 	if (!dvsm_share_is_alone(share))
 		return 0;
-	dvsm_share_unmap(share);
-	return dvsm_store_chunk_is_in_use(share->store, chunk) ? -EBUSY : 0;
+	return dvsm_store_chunk_is_in_use(from, share->store, chunk) ? -EBUSY : 0;
 }
 
 /* Make @region read what @from reads at @chunk. */
@@ -152,8 +172,11 @@ static void dvsm_rebase(struct dvsm_region *region, struct dvsm_link *link)
  */
 int dvsm_snapshot_advance(struct dvsm_region *snapshot, struct dvsm_region *parent, u64 chunk)
 {
-	int ret = dvsm_adopt_prepare(snapshot, parent, chunk);
+	int ret;
 
+	if (dvsm_content_is_in_use(snapshot, chunk))
+		return -EBUSY;
+	ret = dvsm_adopt_prepare(snapshot, parent, chunk);
 	return ret ? ret : dvsm_adopt(snapshot, parent, chunk);
 }
 
@@ -182,75 +205,6 @@ void dvsm_snapshot_rebase(struct dvsm_region *snapshot, struct dvsm_region *pare
 	}
 }
 
-/* Call @fn for every chunk of what was taken where the two differ, and count pages. */
-static int dvsm_restore_each(struct dvsm_region *region, struct dvsm_region *snapshot,
-			     int (*fn)(struct dvsm_region *region, struct dvsm_region *snapshot,
-				       u64 chunk),
-			     u64 *nr_pages)
-{
-	u64 chunk, end = snapshot->taken.end;
-	int ret = 0;
-
-	*nr_pages = 0;
-	for (chunk = dvsm_next_chunk_differing(region, snapshot, snapshot->taken.first);
-	     chunk < end && !ret;
-	     chunk = dvsm_next_chunk_differing(region, snapshot, chunk + 1)) {
-		unsigned int nr = dvsm_nr_pages_differing(region, snapshot, chunk);
-
-		cond_resched();
-		if (!nr)
-			continue;
-		ret = fn(region, snapshot, chunk);
-		if (!ret)
-			*nr_pages += nr;
-	}
-	return ret;
-}
-
-static int dvsm_restore_locked(struct dvsm_region *region, struct dvsm_region *snapshot,
-			       u64 *nr_pages)
-{
-	xa_mark_t changed = dvsm_snapshot_changed(snapshot);
-	int ret;
-
-	ret = dvsm_restore_each(region, snapshot, dvsm_adopt_prepare, nr_pages);
-	if (!ret)
-		ret = dvsm_restore_each(region, snapshot, dvsm_adopt, nr_pages);
-	if (ret)
-		return ret;
-	dvsm_snapshot_rebase(snapshot, region, changed, snapshot->taken.first,
-			     snapshot->taken.end);
-	dvsm_snapshot_track(snapshot);
-	return 0;
-}
-
-/**
- * dvsm_snapshot_restore - DVSM_IOC_SNAPSHOT_RESTORE.
- * @region: the region
- * @snapshot: one taken from it
- * @arg: the command's argument
- *
- * Context: process.
- * Return: 0; -ENOMEM, -EBUSY, -EIO, -EINTR with nothing changed; more for registrable regions,
- * see dvsm_snapshot_overwrite().
- */
-int dvsm_snapshot_restore(struct dvsm_region *region, struct dvsm_region *snapshot,
-			  struct dvsm_snapshot_restore *arg)
-{
-	u64 nr_pages;
-	int ret;
-
-	down_write(&region->family->lock);
-	if (region->flags & DVSM_REGION_F_REGISTRABLE)
-		ret = dvsm_snapshot_overwrite(region, snapshot, &nr_pages);
-	else
-		ret = dvsm_restore_locked(region, snapshot, &nr_pages);
-	up_write(&region->family->lock);
-	arg->out_restored = nr_pages << PAGE_SHIFT;
-	trace_dvsm_snapshot_restore(region->id, snapshot->id, arg->out_restored, ret);
-	return ret;
-}
-
 /* Which pages @region has written at @chunk since it read @base there. */
 static void dvsm_pages_written(struct dvsm_pages *pages, struct dvsm_region *region,
 			       struct dvsm_share *base, u64 chunk)
@@ -273,9 +227,11 @@ struct dvsm_merge_chunk {
 	struct dvsm_pages wanted;	/* that the region is to get */
 };
 
+/* A merge, or a restore: all that differs is wanted then, and there are no conflicts. */
 struct dvsm_merge {
 	struct dvsm_region *region;
 	struct dvsm_region *snapshot;
+	bool restores;
 	u32 flags;
 	struct dvsm_ranges conflicts;
 	unsigned int nr_conflicts;	/* ranges, also those that are not wanted */
@@ -295,6 +251,12 @@ static void dvsm_merge_look(struct dvsm_merge *merge, u64 chunk, struct dvsm_mer
 	struct dvsm_share *base = link ? link->base : NULL;
 
 	at->chunk = chunk;
+	if (merge->restores) {
+		dvsm_pages_differ(&at->wanted, merge->region, merge->snapshot, chunk);
+		at->theirs = at->wanted;
+		bitmap_zero(at->ours.bits, DVSM_CHUNK_PAGES);
+		return;
+	}
 	dvsm_pages_written(&at->theirs, merge->snapshot, base, chunk);
 	dvsm_pages_written(&at->ours, merge->region, base, chunk);
 	bitmap_and(at->conflicts.bits, at->theirs.bits, at->ours.bits, DVSM_CHUNK_PAGES);
@@ -320,15 +282,15 @@ static int dvsm_merge_note(struct dvsm_merge *merge, u64 offset, u64 length)
 	return dvsm_ranges_add(&merge->conflicts, offset, length);
 }
 
-/* The next chunk that the snapshot may have written. */
+/* The next chunk that may be wanted. */
 static u64 dvsm_merge_next_chunk(const struct dvsm_merge *merge, u64 chunk)
 {
-	if (dvsm_snapshot_is_tracked(merge->snapshot))
+	if (merge->restores || dvsm_snapshot_is_tracked(merge->snapshot))
 		return dvsm_next_chunk_differing(merge->region, merge->snapshot, chunk);
 	return dvsm_content_next_chunk(merge->snapshot, chunk);
 }
 
-/* Call @fn for every chunk of what was taken that the snapshot has written. */
+/* Call @fn for every chunk of what was taken that the snapshot has written, or that differs. */
 static int dvsm_merge_each(struct dvsm_merge *merge,
 			   int (*fn)(struct dvsm_merge *merge, struct dvsm_merge_chunk *at))
 {
@@ -470,7 +432,8 @@ static int dvsm_merge_check(struct dvsm_merge *merge, struct dvsm_merge_chunk *a
 	loff_t start = (loff_t)at->chunk << DVSM_CHUNK_SHIFT;
 	int ret;
 
-	if (dvsm_merge_is_adoption(at))
+	/* A device that holds the region's folios goes on writing to what all see: they stay. */
+	if (dvsm_merge_is_adoption(at) && !dvsm_content_is_in_use(merge->region, at->chunk))
 		return dvsm_adopt_prepare(merge->region, merge->snapshot, at->chunk);
 	if (dvsm_pages_are_none(&at->wanted))
 		return 0;
@@ -533,20 +496,99 @@ static int dvsm_merge_adopt(struct dvsm_merge *merge, struct dvsm_merge_chunk *a
 	return 0;
 }
 
+static int dvsm_merge_carry_out(struct dvsm_merge *merge)
+{
+	int ret = dvsm_merge_each(merge, dvsm_merge_check);
+
+	if (!ret)
+		ret = dvsm_merge_each(merge, dvsm_merge_prepare);
+	if (!ret)
+		ret = dvsm_merge_each(merge, dvsm_merge_adopt);
+	return ret;
+}
+
 static int dvsm_merge_locked(struct dvsm_merge *merge)
 {
 	int ret = dvsm_merge_each(merge, dvsm_merge_find_conflict);
 
 	if (!ret && merge->nr_conflicts && !merge->flags)
 		ret = -EAGAIN;
-	if (!ret)
-		ret = dvsm_merge_each(merge, dvsm_merge_check);
-	if (!ret)
-		ret = dvsm_merge_each(merge, dvsm_merge_prepare);
-	if (!ret)
-		ret = dvsm_merge_each(merge, dvsm_merge_adopt);
-	atomic_long_add(!ret, &merge->region->stats.nr_merges);
-	atomic_long_add(merge->nr_conflicts, &merge->region->stats.nr_conflicts);
+	return ret ? ret : dvsm_merge_carry_out(merge);
+}
+
+static int dvsm_restore_locked(struct dvsm_merge *merge)
+{
+	struct dvsm_region *snapshot = merge->snapshot;
+	xa_mark_t changed = dvsm_snapshot_changed(snapshot);
+	int ret = dvsm_merge_carry_out(merge);
+
+	if (ret)
+		return ret;
+	dvsm_snapshot_rebase(snapshot, merge->region, changed, snapshot->taken.first,
+			     snapshot->taken.end);
+	dvsm_snapshot_track(snapshot);
+	return 0;
+}
+
+static int dvsm_merge_once(struct dvsm_merge *merge)
+{
+	struct dvsm_family *family = merge->region->family;
+	struct dvsm_pages *pages;
+	unsigned long chunk;
+	int ret;
+
+	merge->conflicts.nr = 0;
+	merge->nr_conflicts = 0;
+	merge->nr_merged = 0;
+	if (down_write_killable(&family->lock))
+		return -EINTR;
+	ret = merge->restores ? dvsm_restore_locked(merge) : dvsm_merge_locked(merge);
+	up_write(&family->lock);
+	xa_for_each(&merge->copied, chunk, pages)
+		kfree(pages);
+	xa_destroy(&merge->copied);
+	return ret;
+}
+
+static int dvsm_merge_run(struct dvsm_merge *merge)
+{
+	unsigned int nr_tries = 0;
+	int ret;
+
+	xa_init_flags(&merge->copied, XA_FLAGS_ACCOUNT);
+	merge->scratch = alloc_page(DVSM_GFP);
+	if (!merge->scratch)
+		return -ENOMEM;
+	do
+		ret = dvsm_merge_once(merge);
+	while (dvsm_snapshot_try_again(ret, &nr_tries));
+	__free_page(merge->scratch);
+	return ret;
+}
+
+/**
+ * dvsm_snapshot_restore - DVSM_IOC_SNAPSHOT_RESTORE.
+ * @region: the region
+ * @snapshot: one taken from it
+ * @arg: the command's argument
+ *
+ * Context: process.
+ * Return: 0; -ENOMEM, -ENOSPC, -EBUSY, -EIO, -EINTR, -EHWPOISON with nothing that reads
+ * differently; -EHWPOISON, too, with what was restored before a page that was lost since it was
+ * checked.
+ */
+int dvsm_snapshot_restore(struct dvsm_region *region, struct dvsm_region *snapshot,
+			  struct dvsm_snapshot_restore *arg)
+{
+	struct dvsm_merge merge = { .region = region, .snapshot = snapshot, .restores = true };
+	int ret;
+
+	if (region->flags & DVSM_REGION_F_REGISTRABLE)
+		ret = dvsm_snapshot_overwrite(region, snapshot, &merge.nr_merged);
+	else
+		ret = dvsm_merge_run(&merge);
+	arg->out_restored = merge.nr_merged << PAGE_SHIFT;
+	trace_dvsm_snapshot_restore(region->id, snapshot->id, arg->out_restored, ret);
 	return ret;
 }
 
@@ -572,21 +614,10 @@ int dvsm_snapshot_merge(struct dvsm_region *region, struct dvsm_region *snapshot
 		.flags = arg->flags,
 		.conflicts.nr_max = arg->nr_conflicts,
 	};
-	struct dvsm_pages *pages;
-	unsigned long chunk;
-	int ret = -ENOMEM;
+	int ret = dvsm_merge_run(&merge);
 
-	xa_init_flags(&merge.copied, XA_FLAGS_ACCOUNT);
-	merge.scratch = alloc_page(DVSM_GFP);
-	if (merge.scratch) {
-		down_write(&region->family->lock);
-		ret = dvsm_merge_locked(&merge);
-		up_write(&region->family->lock);
-		__free_page(merge.scratch);
-	}
-	xa_for_each(&merge.copied, chunk, pages)
-		kfree(pages);
-	xa_destroy(&merge.copied);
+	atomic_long_add(!ret, &region->stats.nr_merges);
+	atomic_long_add(merge.nr_conflicts, &region->stats.nr_conflicts);
 	arg->out_merged = merge.nr_merged << PAGE_SHIFT;
 	if (copy_to_user(user, merge.conflicts.ranges, merge.conflicts.nr * sizeof(*user)))
 		ret = -EFAULT;

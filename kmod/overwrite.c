@@ -54,7 +54,8 @@ static int dvsm_overwrite_prepare(struct dvsm_region *region, struct dvsm_region
 	dvsm_store_settle_chunk(region, chunk);
 	if (dvsm_store_chunk_is_poisoned(region, chunk))
 		return -EHWPOISON;
-	if (!dvsm_share_of(snapshot, chunk) && !dvsm_store_chunk_is_resident(snapshot, chunk))
+	/* What is nothing but zeroes takes no memory. */
+	if (!dvsm_content_is_written(snapshot, chunk))
 		return 0;
 	ret = dvsm_snapshot_hold(snapshot, chunk);
 	if (!ret)
@@ -73,12 +74,11 @@ static bool dvsm_folio_clear(struct folio *folio, void *arg)
 static int dvsm_overwrite_chunk(struct dvsm_region *region, struct dvsm_region *snapshot,
 				u64 chunk)
 {
-	struct dvsm_share *share = dvsm_share_of(snapshot, chunk);
 	struct dvsm_placing placing = { .here = NUMA_NO_NODE };
 	pgoff_t at = chunk << DVSM_CHUNK_ORDER;
 
-	if (share)
-		return dvsm_share_copy_pages(share, &at,
+	if (dvsm_content_is_written(snapshot, chunk))
+		return dvsm_share_copy_pages(dvsm_share_of(snapshot, chunk), &at,
 					     at + dvsm_chunk_pages(chunk, region->nr_pages),
 					     region, &placing);
 	dvsm_store_walk_chunk(region, chunk, dvsm_folio_clear, NULL);
@@ -101,27 +101,15 @@ static int dvsm_overwrite_each(struct dvsm_region *region, struct dvsm_region *s
 		if (chunk >= end)
 			break;
 		ret = fn(region, snapshot, chunk);
+		cond_resched();
 		if (!ret)
 			*nr_pages += dvsm_chunk_pages(chunk, region->nr_pages);
 	}
 	return ret;
 }
 
-/**
- * dvsm_snapshot_overwrite - Copy to a registrable region what a snapshot of it reads.
- * @region: the region
- * @snapshot: the snapshot
- * @nr_pages: gets how many were copied
- *
- * Who maps the region waits. Devices do not: what they write meanwhile may stay.
- *
- * Context: the family is locked for writing.
- * Return: 0; -ENOMEM, -ENOSPC, -EBUSY, -EIO, -EINTR, -EHWPOISON with nothing changed;
- * -EHWPOISON, too, for a page of the snapshot's that is lost meanwhile: what lies before it
- * is restored.
- */
-int dvsm_snapshot_overwrite(struct dvsm_region *region, struct dvsm_region *snapshot,
-			    u64 *nr_pages)
+static int dvsm_overwrite_locked(struct dvsm_region *region, struct dvsm_region *snapshot,
+				 u64 *nr_pages)
 {
 	int ret = dvsm_overwrite_each(region, snapshot, dvsm_overwrite_prepare, nr_pages);
 
@@ -132,4 +120,33 @@ int dvsm_snapshot_overwrite(struct dvsm_region *region, struct dvsm_region *snap
 	dvsm_region_unmap(region, (loff_t)snapshot->taken.first << DVSM_CHUNK_SHIFT,
 			  (loff_t)(snapshot->taken.end - snapshot->taken.first) << DVSM_CHUNK_SHIFT);
 	return dvsm_overwrite_each(region, snapshot, dvsm_overwrite_chunk, nr_pages);
+}
+
+/**
+ * dvsm_snapshot_overwrite - Copy to a registrable region what a snapshot of it reads.
+ * @region: the region
+ * @snapshot: the snapshot
+ * @nr_pages: gets how many were copied
+ *
+ * Who maps the region waits. Devices do not: what they write meanwhile may stay.
+ *
+ * Context: process; no dvsm lock held.
+ * Return: 0; -ENOMEM, -ENOSPC, -EBUSY, -EIO, -EINTR, -EHWPOISON with nothing changed;
+ * -EHWPOISON, too, for a page of the snapshot's that is lost meanwhile: what lies before it
+ * is restored.
+ */
+int dvsm_snapshot_overwrite(struct dvsm_region *region, struct dvsm_region *snapshot,
+			    u64 *nr_pages)
+{
+	unsigned int nr_tries = 0;
+	int ret;
+
+	*nr_pages = 0;
+	do {
+		if (down_write_killable(&region->family->lock))
+			return -EINTR;
+		ret = dvsm_overwrite_locked(region, snapshot, nr_pages);
+		up_write(&region->family->lock);
+	} while (dvsm_snapshot_try_again(ret, &nr_tries));
+	return ret;
 }

@@ -34,6 +34,7 @@ static atomic_t dvsm_populate_nr_helpers = ATOMIC_INIT(0);
 
 struct dvsm_populate {
 	struct dvsm_region *region;
+	struct task_struct *caller;	/* helpers get no signal of his */
 	struct mem_cgroup *memcg;
 	nodemask_t allowed;
 	int here;			/* for helpers */
@@ -79,7 +80,7 @@ static bool dvsm_populate_step(struct dvsm_populate *populate, u64 chunk,
 	if (start >= populate->end || READ_ONCE(populate->error))
 		return false;
 	ret = dvsm_populate_chunk(populate, start, end, placing);
-	if (!ret && dvsm_shall_stop())
+	if (!ret && (dvsm_shall_stop() || fatal_signal_pending(populate->caller)))
 		ret = -EINTR;
 	if (ret)
 		cmpxchg(&populate->error, 0, ret);
@@ -237,6 +238,7 @@ int dvsm_region_populate(struct dvsm_region *region, loff_t start, loff_t end,
 {
 	struct dvsm_populate populate = {
 		.region = region,
+		.caller = current,
 		.here = here == NUMA_NO_NODE ? numa_node_id() : here,
 		.start = start >> PAGE_SHIFT,
 		.end = end >> PAGE_SHIFT,

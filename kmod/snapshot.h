@@ -38,6 +38,8 @@ bool dvsm_content_is_written(struct dvsm_region *region, u64 chunk);
 void dvsm_pages_add_above(struct dvsm_pages *pages, struct dvsm_share *share,
 			  const struct dvsm_share *base);
 unsigned int dvsm_pages_next_run(const struct dvsm_pages *pages, unsigned int *from);
+void dvsm_pages_differ(struct dvsm_pages *pages, struct dvsm_region *a, struct dvsm_region *b,
+		       u64 chunk);
 unsigned int dvsm_nr_pages_differing(struct dvsm_region *a, struct dvsm_region *b, u64 chunk);
 u64 dvsm_next_chunk_differing(struct dvsm_region *a, struct dvsm_region *b, u64 chunk);
 void dvsm_snapshot_track(struct dvsm_region *snapshot);
@@ -51,6 +53,7 @@ static inline xa_mark_t dvsm_snapshot_changed(const struct dvsm_region *snapshot
 
 /* merge.c */
 int dvsm_snapshot_hold(struct dvsm_region *snapshot, u64 chunk);
+bool dvsm_snapshot_try_again(int ret, unsigned int *nr_tries);
 int dvsm_snapshot_advance(struct dvsm_region *snapshot, struct dvsm_region *parent, u64 chunk);
 void dvsm_snapshot_rebase(struct dvsm_region *snapshot, struct dvsm_region *parent,
 			  xa_mark_t changed, u64 first, u64 end);

@@ -85,8 +85,8 @@ dvsm_snapshot_take(const struct dvsm_region *region,
  * what a device writes meanwhile may stay.
  *
  * Return: 0; -EINVAL (not a snapshot of @region), -EBADF, -EOPNOTSUPP, and with nothing
- * changed -EBUSY (a device may be writing to the snapshot, or to what the region
- * would lose), -EIO and -EHWPOISON (contents that were lost), -ENOMEM, -ENOSPC, -EINTR.
+ * changed -EBUSY (a device may be writing to the snapshot), -EIO and -EHWPOISON
+ * (contents that were lost), -ENOMEM, -ENOSPC, -EINTR.
  */
 DVSM_API int dvsm_snapshot_restore(const struct dvsm_region *region,
 				   const struct dvsm_region *snapshot, uint64_t *restored);
@@ -110,9 +110,8 @@ DVSM_API int dvsm_snapshot_restore(const struct dvsm_region *region,
  *
  * Return: 0; -EAGAIN: both have written, and @flags is 0: nothing was changed.
  * -EINVAL (not a snapshot of @region, or both flags), -EBADF, -EOPNOTSUPP (also:
- * a registrable region, an unknown flag), and with nothing changed -EBUSY (a device
- * may be writing to the snapshot, or to what the region would lose), -EIO, -ENOMEM,
- * -EINTR.
+ * a registrable region, an unknown flag), and with nothing changed -EBUSY (a
+ * device may be writing to the snapshot), -EIO, -ENOMEM, -EINTR.
  */
 DVSM_API int dvsm_snapshot_merge(const struct dvsm_region *region,
 				 const struct dvsm_region *snapshot, uint32_t flags,

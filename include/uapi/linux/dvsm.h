@@ -1109,8 +1109,9 @@ struct dvsm_snapshot_take {
  * On the region that the snapshot was taken from, with a descriptor opened for
  * writing. All who map the region see the snapshot's contents from then on; the
  * two share them. Outside the range that the snapshot was taken of the region stays as
- * it is. Costs by chunks that differ; copies nothing. EBUSY if a device may be
- * writing to the snapshot or to what the region would lose, or where a range of the
+ * it is. Costs by chunks that differ; copies nothing but what a device may be writing
+ * to: where somebody holds a folio that the region has alone, it stays and gets the
+ * contents. EBUSY if a device may be writing to the snapshot, or where a range of the
  * region is pinned.
  *
  * A registrable region keeps its folios, and gets the contents by a copy of all chunks
@@ -1142,9 +1143,9 @@ struct dvsm_snapshot_restore {
  * then, or since it was last merged, become the parent's, for all who map it. Chunks that both have
  * written are conflicts: without a flag nothing is changed and the answer is
  * EAGAIN. Costs by chunks that diverged; of those that were copied in parts the pages
- * that the snapshot wrote are copied, others change hands. EBUSY if a device may
- * be writing to the snapshot or to what the region would lose, or where the region is
- * pinned; EOPNOTSUPP on a registrable region.
+ * that the snapshot wrote are copied, and of those that a device may be writing to,
+ * others change hands. EBUSY if a device may be writing to the snapshot, or where the
+ * region is pinned; EOPNOTSUPP on a registrable region.
  *
  * @size: sizeof(struct dvsm_snapshot_merge)
  * @flags: one of DVSM_MERGE_F_, or none
