@@ -265,7 +265,7 @@ bool dvsm_log_is_sound(const struct dvsm_hold *hold)
 		return dvsm_log_slab_is_sound(heap, log, cursor);
 	case DVSM_OP_OPEN:
 	case DVSM_OP_CLOSE:
-		return dvsm_log_chunks_are_sound(heap, log->chunk, 1);
+		return log->nr == 1 && dvsm_log_chunks_are_sound(heap, log->chunk, 1);
 	case DVSM_OP_CHUNK:
 	case DVSM_OP_FREE:
 		return dvsm_log_chunks_are_sound(heap, log->chunk, log->nr) &&

@@ -93,10 +93,21 @@ static void tables_are_to_be_settled(struct dvsm_heap *heap)
 	heap->lanes[0].lock.__data.__lock = OWNER_DIED;
 }
 
+/* A dead thread was giving back one open chunk, and as many more as are nowhere. */
+static void more_than_one_chunk_is_closed(struct dvsm_heap *heap)
+{
+	heap->logs[0].chunk = heap->header->first_chunk;
+	heap->logs[0].nr = 1U << 20;
+	heap->lanes[0].help = 5;
+	atomic_store(&heap->lanes[0].state, (uint64_t)DVSM_OP_CLOSE << 59 | 5);
+	heap->lanes[0].lock.__data.__lock = OWNER_DIED;
+}
+
 TEST(recovery_stays_in_the_table)
 {
 	void (*const damages[])(struct dvsm_heap *heap) = {
 		block_has_no_beginning, blocks_are_nowhere, tables_are_to_be_settled,
+		more_than_one_chunk_is_closed,
 	};
 	struct dvsm_heap *heap;
 	pid_t pid;
