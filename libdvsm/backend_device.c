@@ -15,6 +15,23 @@ static bool dvsm_struct_is_the_callers(unsigned long command)
 	       command == DVSM_IOC_REGION_MIGRATE || command == DVSM_IOC_REGION_PLACE;
 }
 
+/* Of the other ones the answer is 0. */
+static bool dvsm_answer_is_descriptor(unsigned long command)
+{
+	switch (command) {
+	case DVSM_IOC_REGION_CREATE:
+	case DVSM_IOC_NAME_OPEN:
+	case DVSM_IOC_REGION_WATCH:
+	case DVSM_IOC_REGION_FIND:
+	case DVSM_IOC_REGION_REOPEN:
+	case DVSM_IOC_REGION_EXPORT_DMABUF:
+	case DVSM_IOC_REGION_EVENTS:
+	case DVSM_IOC_SNAPSHOT_TAKE:
+		return true;
+	}
+	return false;
+}
+
 /*
  * The one place where a command leaves for the kernel. An older module than this library
  * knows some commands not (ENOTTY), or not all that a struct can say (E2BIG). Of the
@@ -25,7 +42,7 @@ int dvsm_ioctl(int fd, unsigned long command, void *argument)
 	int result = ioctl(fd, command, argument);
 
 	if (result >= 0)
-		return result;
+		return dvsm_answer_is_descriptor(command) ? dvsm_fd_raise(result) : result;
 	if (errno == E2BIG && !dvsm_struct_is_the_callers(command))
 		return -EOPNOTSUPP;
 	if (errno == ENOTTY && command != DVSM_IOC_INFO && command != DVSM_IOC_REGION_INFO)
@@ -37,7 +54,7 @@ int dvsm_device_open(void)
 {
 	int fd = open(DVSM_DEVICE_PATH, O_RDWR | O_CLOEXEC);
 
-	return fd < 0 ? -errno : fd;
+	return fd < 0 ? -errno : dvsm_fd_raise(fd);
 }
 
 /* A command on the device itself: what dvsm_ioctl() answers. */

@@ -154,6 +154,9 @@ static int dvsm_memfd_descriptor(const struct dvsm_region *region, unsigned int 
 	if (fd < 0)
 		/* ENOENT, ENODEV: a kernel without 2 MiB hugetlb pages */
 		return errno == ENOENT || errno == ENODEV || errno == ENOSYS ? -EOPNOTSUPP : -errno;
+	fd = dvsm_fd_raise(fd);
+	if (fd < 0)
+		return fd;
 	error = dvsm_file_set_length(fd, region->length);
 	/* The length is what others may rely on: no SIGBUS by a sibling's ftruncate. */
 	if (!error && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
@@ -296,7 +299,7 @@ static int dvsm_memfd_reopen(const struct dvsm_region *region, uint32_t flags)
 		return -EOPNOTSUPP;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", region->fd);
 	fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	return fd < 0 ? -errno : dvsm_fd_raise(fd);
 }
 
 static uint64_t dvsm_memfd_features(const struct dvsm_region *region)

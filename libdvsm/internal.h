@@ -156,6 +156,7 @@ const char *dvsm_getenv(const char *name);
 __attribute__((format(printf, 1, 2))) void dvsm_debug(const char *format, ...);
 ssize_t dvsm_file_read(const char *path, char *buffer, size_t size);
 int dvsm_file_set_length(int fd, uint64_t length);
+int dvsm_fd_raise(int fd);
 int dvsm_cancel_off(void);
 void dvsm_cancel_on(int state);
 void dvsm_sleep(uint32_t nanoseconds);

@@ -511,7 +511,7 @@ static int dvsm_io_open_direct(const struct dvsm_io *io)
 	if ((io->flags & DVSM_IO_F_BUFFERED) || !io->can_be_direct)
 		return -1;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", io->fd);
-	return open(path, (io->store ? O_WRONLY : O_RDONLY) | O_DIRECT | O_CLOEXEC);
+	return dvsm_fd_raise(open(path, (io->store ? O_WRONLY : O_RDONLY) | O_DIRECT | O_CLOEXEC));
 }
 
 /* What opening it once more would forget, and what write() at an offset does not heed. */

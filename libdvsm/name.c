@@ -76,6 +76,9 @@ static int dvsm_shm_create(uint32_t mode, uint64_t length)
 
 	if (fd < 0)
 		return -errno;
+	fd = dvsm_fd_raise(fd);
+	if (fd < 0)
+		return fd;
 	error = dvsm_file_set_length(fd, length);
 	if (!error)
 		return fd;
@@ -176,7 +179,7 @@ static int dvsm_shm_open(const char *name, uint32_t flags)
 		return -EOPNOTSUPP;
 	dvsm_shm_path(path, sizeof(path), name);
 	fd = open(path, access | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	return fd < 0 ? -errno : fd;
+	return fd < 0 ? -errno : dvsm_fd_raise(fd);
 }
 
 struct dvsm_region *dvsm_name_open(const char *name, uint32_t flags, uint32_t backend)

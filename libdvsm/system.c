@@ -77,6 +77,23 @@ int dvsm_file_set_length(int fd, uint64_t length)
 	return errno == EFBIG ? -EINVAL : -errno;
 }
 
+/*
+ * What programs write to descriptors 0, 1 and 2 is meant for a terminal or a log, also where they have closed these: no
+ * descriptor through which memory or files are written is one of the three. -errno is passed on.
+ */
+int dvsm_fd_raise(int fd)
+{
+	int high;
+
+	if (fd < 0 || fd > STDERR_FILENO)
+		return fd;
+	high = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (high < 0)
+		high = -errno;
+	close(fd);
+	return high;
+}
+
 /* Nothing of the library's is left half done by pthread_cancel(): what to give to dvsm_cancel_on(). */
 int dvsm_cancel_off(void)
 {
