@@ -351,18 +351,23 @@ static int dvsm_io_issue(struct dvsm_io *io, uint64_t end)
 	return 0;
 }
 
-/* Takes in one completion at least. Returns the first error. */
-static int dvsm_io_reap(struct dvsm_io *io)
+/* Sends what is prepared and waits for one completion at least. Returns the ring's own error. */
+static int dvsm_io_wait(struct dvsm_io *io)
 {
-	struct io_uring_cqe *cqe;
 	int error;
 
 	do {
 		error = io_uring_submit_and_wait(&io->ring, 1);
 	} while (error == -EINTR || error == -EAGAIN || error == -EBUSY);
-	if (error < 0)
-		return error;
-	error = 0;
+	return error < 0 ? error : 0;
+}
+
+/* Takes in what has completed. Returns the first error. */
+static int dvsm_io_reap(struct dvsm_io *io)
+{
+	struct io_uring_cqe *cqe;
+	int error = 0;
+
 	while (!io_uring_peek_cqe(&io->ring, &cqe)) {
 		struct dvsm_io_slot *slot = io_uring_cqe_get_data(cqe);
 		int answer = cqe->res, first;
@@ -419,7 +424,7 @@ static void dvsm_io_make(struct dvsm_io *io)
 /* Carries [at, end), both aligned, past the page cache. */
 static int dvsm_io_uring(struct dvsm_io *io, uint64_t at, uint64_t end)
 {
-	int error = 0, ignored = 0;
+	int error = 0;
 
 	io->next = at;
 	do {
@@ -427,15 +432,17 @@ static int dvsm_io_uring(struct dvsm_io *io, uint64_t at, uint64_t end)
 			io_uring_submit(&io->ring);
 			dvsm_io_make(io);
 		} else if (io->nr_in_flight) {
-			error = dvsm_io_reap(io);
+			error = dvsm_io_wait(io);
+			if (!error)
+				error = dvsm_io_reap(io);
 		}
 		if (!error)
 			error = dvsm_io_issue(io, end);
 	} while (!error && (io->nr_in_flight || dvsm_io_wants_memory(io, end)));
 	io->result.how |= DVSM_IO_HOW_URING | (io->fixed ? DVSM_IO_HOW_FIXED : 0);
 	/* The memory is the kernel's to write to until all are back. */
-	while (io->nr_in_flight && ignored != -EBADF && ignored != -EFAULT)
-		ignored = dvsm_io_reap(io);
+	while (io->nr_in_flight && !dvsm_io_wait(io))
+		dvsm_io_reap(io);
 	return error;
 }
 

@@ -417,6 +417,74 @@ TEST_F(io, load_of_several_pieces_brings_all_and_begins_before_all_memory_is_mad
 	dvsm_region_destroy(first.region);
 }
 
+#define NAME_FULL	"dvsm-io-test-full"
+#define BLOCK		(1UL << 20)
+#define NR_BLOCKS	64UL
+
+/*
+ * A region of whose every block the first half has memory, and the second half can have none: its file system, this process's
+ * own, is full. NULL where there can be none.
+ */
+static struct dvsm_region *region_without_room(void)
+{
+	struct dvsm_region_options options = { .size = sizeof(options), .backend = DVSM_BACKEND_MEMFD_4K };
+	struct dvsm_region *region;
+	char *half = calloc(1, BLOCK / 2);
+	uint64_t i;
+
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("none", "/dev/shm", "tmpfs", 0, "size=33m"))
+		return NULL;
+	region = dvsm_region_create_named(NAME_FULL, 0600, DVSM_NAME_F_KEEP, NR_BLOCKS * BLOCK, &options);
+	for (i = 0; region && i < NR_BLOCKS; i++)
+		if (pwrite(dvsm_region_fd(region), half, BLOCK / 2, (off_t)(i * BLOCK)) != BLOCK / 2)
+			return NULL;
+	free(half);
+	return region;
+}
+
+/* Whether nobody but this process writes to what has memory. */
+static bool stays_empty(char *map)
+{
+	uint64_t i, at;
+	int round;
+
+	for (round = 0; round < 2; round++) {
+		for (i = 0; i < NR_BLOCKS; i++)
+			for (at = i * BLOCK; at < i * BLOCK + BLOCK / 2; at += PAGE) {
+				if (round && map[at])
+					return false;
+				map[at] = 0;
+			}
+		usleep(200000);
+	}
+	return true;
+}
+
+/* Each request fails half way, one after the other. */
+TEST(load_without_memory_is_over_when_it_returns)
+{
+	struct dvsm_io_options options = { .size = sizeof(options), .depth = NR_BLOCKS, .block = BLOCK };
+	char *expected = malloc(NR_BLOCKS * BLOCK), *map;
+	int file = file_make(), i;
+	struct dvsm_region *region;
+
+	ASSERT_LE(0, file);
+	region = region_without_room();
+	if (!region)
+		SKIP(return, "no /dev/shm of one's own: %s", strerror(errno));
+	map = dvsm_region_map(region, 0, 0, RW, NULL);
+	ASSERT_NE(NULL, map);
+	memset(expected, 1, NR_BLOCKS * BLOCK);
+	ASSERT_EQ(NR_BLOCKS * BLOCK, pwrite(file, expected, NR_BLOCKS * BLOCK, 0));
+	ASSERT_EQ(0, fsync(file));
+	for (i = 0; i < 5; i++) {
+		EXPECT_FAILS(EFAULT, dvsm_region_load(region, 0, file, 0, 0, &options, NULL));
+		ASSERT_TRUE(stays_empty(map));
+	}
+	dvsm_region_destroy(region);
+}
+
 TEST_F(io, mistakes_have_their_errors)
 {
 	struct dvsm_io_options longer[2] = { { .size = sizeof(longer) } };
