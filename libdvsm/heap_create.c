@@ -502,7 +502,10 @@ struct dvsm_heap *dvsm_heap_create_on(struct dvsm_region *region,
 	return dvsm_heap_new(region, options);
 }
 
-/* 0: none; 1: made; else the process that is making it. A child that was forked meanwhile makes its own. */
+/*
+ * 0: none; 1: made; else the number, + 1, of the process that is making it: 1 itself is a process in a container. A child that
+ * was forked meanwhile makes its own.
+ */
 static _Atomic int dvsm_default_state;
 
 struct dvsm_heap *dvsm_heap_default(void)
@@ -513,7 +516,7 @@ struct dvsm_heap *dvsm_heap_default(void)
 
 	while (state != 1) {
 		if (!self)
-			self = getpid();
+			self = getpid() + 1;
 		if (state && state != self) {
 			/* Another process's, found in memory copied from it. */
 			atomic_compare_exchange_strong(&dvsm_default_state, &state, 0);

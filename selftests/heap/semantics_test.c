@@ -983,6 +983,62 @@ TEST(a_cancelled_thread_makes_nobody_wait)
 	EXPECT_EQ(0, child_end(pid));
 }
 
+#define NR_FIRST	8
+
+static void *malloc_behind_barrier(void *barrier)
+{
+	pthread_barrier_wait(barrier);
+	return dvsm_malloc(100);
+}
+
+/* Ends the process: 0 if each of several threads that begin at one time gets a block of its own. */
+static void malloc_first(void)
+{
+	pthread_t threads[NR_FIRST];
+	pthread_barrier_t barrier;
+	void *blocks[NR_FIRST];
+	int i, j;
+
+	pthread_barrier_init(&barrier, NULL, NR_FIRST);
+	for (i = 0; i < NR_FIRST; i++)
+		if (pthread_create(&threads[i], NULL, malloc_behind_barrier, &barrier))
+			_exit(1);
+	for (i = 0; i < NR_FIRST; i++) {
+		pthread_join(threads[i], &blocks[i]);
+		if (!blocks[i])
+			_exit(1);
+		for (j = 0; j < i; j++)
+			if (blocks[j] == blocks[i])
+				_exit(1);
+	}
+	_exit(0);
+}
+
+/* As in a container, whose first process has the number 1. */
+TEST(the_first_process_of_a_namespace_makes_the_default_heap_once)
+{
+	int *refused = shared_page(4096), round;
+	pid_t pid, first;
+
+	ASSERT_NE(NULL, refused);
+	for (round = 0; round < 20; round++) {
+		pid = child_begin();
+		if (!pid) {
+			*refused = unshare(CLONE_NEWUSER | CLONE_NEWPID) ? errno : 0;
+			if (*refused)
+				_exit(0);
+			first = child_begin();
+			if (!first)
+				malloc_first();
+			_exit(child_end(first) ? 1 : 0);
+		}
+		ASSERT_EQ(0, child_end(pid)) TH_LOG("round %d", round);
+		if (*refused)
+			SKIP(return, "no namespaces of one's own: %s", strerror(*refused));
+	}
+	munmap(refused, 4096);
+}
+
 TEST(a_limit_on_files_makes_the_heap_smaller)
 {
 	const struct rlimit limit = { .rlim_cur = GIB, .rlim_max = GIB };
