@@ -703,6 +703,17 @@ static bool dvsm_cpu_has_blocks(const struct dvsm_heap *heap, uint32_t cpu)
 	return false;
 }
 
+/* As sched_getaffinity() said: it leaves CPUs that are offline out, and a thread that may run on every one may on these, too. */
+static void dvsm_cpu_return(const cpu_set_t *before)
+{
+	cpu_set_t all, now;
+
+	memset(&all, 0xff, sizeof(all));
+	if (sched_setaffinity(0, sizeof(all), &all) || sched_getaffinity(0, sizeof(now), &now) ||
+	    !CPU_EQUAL(&now, before))
+		sched_setaffinity(0, sizeof(*before), before);
+}
+
 /**
  * dvsm_cpu_drain - empty the stacks of every CPU that this thread can run on.
  *
@@ -734,7 +745,7 @@ size_t dvsm_cpu_drain(const struct dvsm_heap *heap)
 		dvsm_cpu_leave(&hold, cpu);
 	}
 	if (moved)
-		sched_setaffinity(0, sizeof(before), &before);
+		dvsm_cpu_return(&before);
 	dvsm_lane_release(&hold);
 	return nr;
 }

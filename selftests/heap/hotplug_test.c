@@ -171,6 +171,33 @@ TEST_F(hotplug, what_is_ready_on_a_cpu_that_goes_offline_waits_for_it)
 	EXPECT_EQ(0, dvsm_heap_check(self->heap, 2));
 }
 
+static bool may_run_on(int cpu)
+{
+	cpu_set_t set;
+
+	return !sched_getaffinity(0, sizeof(set), &set) && CPU_ISSET(cpu, &set);
+}
+
+TEST_F(hotplug, who_trims_while_a_cpu_is_offline_may_run_on_it_later)
+{
+	void *blocks[NR_BLOCKS];
+	cpu_set_t all;
+
+	/* As a thread that nobody has restricted: tests may be run by one that was. */
+	memset(&all, 0xff, sizeof(all));
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(all), &all));
+	ASSERT_TRUE(may_run_on(OTHER));
+	ASSERT_TRUE(set_online(false));
+	ASSERT_FALSE(may_run_on(OTHER));
+	take(self->heap, blocks);
+	give(self->heap, blocks);
+	ASSERT_LT(0, stats_of(self->heap).out_cached);
+	dvsm_heap_trim(self->heap, 0);
+	EXPECT_EQ(0, stats_of(self->heap).out_cached);
+	ASSERT_TRUE(set_online(true));
+	EXPECT_TRUE(may_run_on(OTHER));
+}
+
 /* Threads that run there are put elsewhere by the kernel, in the middle of whatever they do. */
 TEST_F(hotplug, threads_go_on_while_their_cpu_goes_and_comes)
 {
