@@ -168,6 +168,9 @@ static void dvsm_audit_open(struct dvsm_audit *audit, uint32_t chunk, bool exact
 	uint64_t free = dvsm_word_read(&heap->chunks[chunk].pages).bits;
 	uint32_t page, i, first = chunk * DVSM_CHUNK_PAGES, class, nr_pages;
 
+	if (free & ~DVSM_PAGES_ALL)
+		dvsm_audit_error(audit, "a chunk has more pages than it can",
+				 (uint64_t)chunk << DVSM_HEAP_CHUNK_SHIFT);
 	for (page = first; page < first + DVSM_CHUNK_PAGES; page += nr_pages) {
 		nr_pages = 1;
 		class = heap->classes[page];

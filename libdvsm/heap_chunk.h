@@ -27,6 +27,15 @@ static inline void dvsm_hint_clear(const struct dvsm_heap *heap, uint32_t chunk,
 	atomic_fetch_and(dvsm_hint_word(heap, chunk, hint), ~(1ULL << chunk % 64));
 }
 
+/*
+ * Hints of chunks that were never used come from a damaged heap. To be asked after the hint was read: a chunk is counted as
+ * used before it gets one.
+ */
+static inline bool dvsm_chunk_is_used(const struct dvsm_heap *heap, uint32_t chunk)
+{
+	return chunk < atomic_load(&heap->header->high_chunk);
+}
+
 /* heap_chunk.c */
 bool dvsm_chunks_take(struct dvsm_hold *hold, uint32_t nr, uint32_t align, uint32_t node,
 		      bool *clean);

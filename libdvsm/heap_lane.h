@@ -200,6 +200,16 @@ static inline uint64_t dvsm_word_put(const struct dvsm_hold *hold, struct dvsm_w
 	return old.bits | mask;
 }
 
+/* The word of what is in hand as a whole, whatever a damaged heap has there. */
+static inline void dvsm_word_set(const struct dvsm_hold *hold, struct dvsm_word *word,
+				 uint64_t bits)
+{
+	struct dvsm_word old = dvsm_word_read(word);
+
+	while (!dvsm_word_step(hold, word, &old, bits))
+		;
+}
+
 /* Clears all of mask, or nothing. */
 static inline bool dvsm_word_try_take(const struct dvsm_hold *hold, struct dvsm_word *word,
 				      uint64_t mask)

@@ -2,11 +2,12 @@
 /* Pages: the 32 pieces of an open chunk, given out in runs. */
 #include "heap_chunk.h"
 
-/* Bits where a run of nr set bits begins. */
+/* Bits where a run of nr set bits begins. A chunk has no more pages than these, whatever else is set in a damaged heap. */
 static uint64_t dvsm_runs(uint64_t bits, uint32_t nr)
 {
 	uint32_t have = 1, step;
 
+	bits &= DVSM_PAGES_ALL;
 	while (have < nr) {
 		step = nr - have < have ? nr - have : have;
 		bits &= bits >> step;
@@ -62,6 +63,8 @@ bool dvsm_pages_take(struct dvsm_hold *hold, uint32_t nr, uint32_t node, uint32_
 		bits = atomic_load(dvsm_hint_word(heap, word * 64, hint));
 		for (; bits; bits &= bits - 1) {
 			chunk = word * 64 + (uint32_t)__builtin_ctzll(bits);
+			if (!dvsm_chunk_is_used(heap, chunk))
+				break;
 			if (heap->nr_nodes > 1 && heap->chunks[chunk].node != node)
 				continue;
 			if (dvsm_pages_try_take(hold, chunk, nr)) {

@@ -211,6 +211,8 @@ bool dvsm_slab_find(struct dvsm_hold *hold, uint32_t class, uint32_t node, uint3
 		bits = atomic_load(dvsm_hint_word(heap, word * 64, dvsm_class_hint(class)));
 		for (; bits; bits &= bits - 1) {
 			chunk = word * 64 + (uint32_t)__builtin_ctzll(bits);
+			if (!dvsm_chunk_is_used(heap, chunk))
+				break;
 			if (heap->nr_nodes > 1 && heap->chunks[chunk].node != node)
 				continue;
 			hold->log->settle[0] = chunk + 1;
@@ -236,14 +238,13 @@ void dvsm_slab_fill(struct dvsm_hold *hold)
 	const struct dvsm_heap *heap = hold->heap;
 	uint32_t page = hold->log->page, word = dvsm_state_cursor(dvsm_lane_state(hold));
 	const struct dvsm_class *class = dvsm_heap_class(heap, hold->log->stack);
-	uint64_t twice;
 
 	if (hold->resumed && dvsm_lane_done(hold))
 		word++;
 	for (; word < dvsm_class_words(class); word++) {
 		dvsm_lane_begin(hold, DVSM_OP_FILL, word);
-		dvsm_word_put(hold, dvsm_slab_word(heap, page, word),
-			      dvsm_class_full(class, word), &twice);
+		dvsm_word_set(hold, dvsm_slab_word(heap, page, word),
+			      dvsm_class_full(class, word));
 	}
 	if (hold->resumed)
 		dvsm_slab_settle(heap, page);

@@ -234,4 +234,100 @@ TEST(numbers_that_lead_out_are_refused)
 	}
 }
 
+static void hint_set(struct dvsm_heap *heap, uint32_t chunk, uint32_t hint)
+{
+	heap->hints[chunk / 64 * DVSM_HINTS + hint] |= 1ULL << chunk % 64;
+}
+
+/* What nobody has used yet is not looked at when a heap is attached. */
+static void unused_chunk_has_a_slab(struct dvsm_heap *heap)
+{
+	uint32_t chunk = heap->header->end_chunk - 1, page = (chunk + 1) * DVSM_CHUNK_PAGES - 1;
+
+	heap->classes[page] = DVSM_CLASS_LAST;
+	heap->chunks[chunk].avail = 1U << 31;
+	dvsm_slab_word(heap, page, 0)->bits = 1;
+	hint_set(heap, chunk, DVSM_CLASS_LAST);
+}
+
+static void unused_chunk_has_pages(struct dvsm_heap *heap)
+{
+	uint32_t chunk = heap->header->end_chunk - 1;
+
+	heap->chunks[chunk].pages.bits = 0xffffffff;
+	hint_set(heap, chunk, DVSM_HINT_RUN + 4);
+}
+
+static void chunk_has_more_pages(struct dvsm_heap *heap)
+{
+	uint32_t chunk = heap->header->first_chunk;
+
+	heap->chunks[chunk].pages.bits |= 0xffffffffULL << 32;
+	hint_set(heap, chunk, DVSM_HINT_RUN + 4);
+}
+
+static void unused_chunk_has_more_pages(struct dvsm_heap *heap)
+{
+	heap->chunks[atomic_load(&heap->header->high_chunk)].pages.bits = 0xffffffffULL << 32;
+}
+
+static void unused_pages_have_blocks(struct dvsm_heap *heap)
+{
+	uint32_t page = atomic_load(&heap->header->high_chunk) * DVSM_CHUNK_PAGES;
+
+	dvsm_slab_word(heap, page, 0)->bits = ~0ULL;
+}
+
+static const struct {
+	const char *name;
+	void (*damage)(struct dvsm_heap *heap);
+	int answer;		/* of the audit */
+} accepted[] = {
+	{ "unused_chunk_has_a_slab", unused_chunk_has_a_slab, 0 },
+	{ "unused_chunk_has_pages", unused_chunk_has_pages, 0 },
+	{ "chunk_has_more_pages", chunk_has_more_pages, -EUCLEAN },
+	{ "unused_chunk_has_more_pages", unused_chunk_has_more_pages, 0 },
+	{ "unused_pages_have_blocks", unused_pages_have_blocks, 0 },
+};
+
+/* In a chunk that the map gives to nobody else. */
+static bool lies_in_a_chunk(struct dvsm_heap *heap, const void *block, size_t size)
+{
+	uint64_t at = (uintptr_t)block - heap->base;
+
+	return at >> DVSM_HEAP_CHUNK_SHIFT >= heap->header->first_chunk &&
+	       at >> DVSM_HEAP_CHUNK_SHIFT < atomic_load(&heap->header->high_chunk) &&
+	       at >> DVSM_HEAP_CHUNK_SHIFT == (at + size - 1) >> DVSM_HEAP_CHUNK_SHIFT;
+}
+
+TEST(blocks_of_a_heap_that_is_accepted_lie_in_it)
+{
+	struct dvsm_heap *heap;
+	uint32_t class;
+	size_t i, size;
+	void *block;
+	int fd, nr;
+
+	for (i = 0; i < sizeof(accepted) / sizeof(*accepted); i++) {
+		heap = heap_small();
+		ASSERT_NE(NULL, heap);
+		accepted[i].damage(heap);
+		fd = dup(dvsm_heap_fd(heap));
+		dvsm_heap_detach(heap);
+		heap = dvsm_heap_attach(fd);
+		ASSERT_NE(NULL, heap) TH_LOG("%s", accepted[i].name);
+		EXPECT_EQ(accepted[i].answer, dvsm_heap_check(heap, 2)) TH_LOG("%s", accepted[i].name);
+		for (class = DVSM_CLASS_LAST; class > 0; class -= 17) {
+			size = heap->header->class[class].size;
+			for (nr = 0; nr < 3; nr++) {
+				block = dvsm_heap_malloc(heap, size);
+				ASSERT_NE(NULL, block);
+				EXPECT_TRUE(lies_in_a_chunk(heap, block, size))
+					TH_LOG("%s: %zu bytes", accepted[i].name, size);
+			}
+		}
+		dvsm_heap_detach(heap);
+	}
+}
+
 TEST_HARNESS_MAIN
