@@ -292,9 +292,26 @@ static uint64_t dvsm_chunks_limit(const struct dvsm_heap *heap)
 	return header->retain ? (header->retain >> DVSM_HEAP_CHUNK_SHIFT) + used / 8 : 0;
 }
 
+/* Chunks that keep their memory, or had it when they were taken. Deaths may have left the counter off: it gets right by this. */
+static uint64_t dvsm_chunks_count_dirty(const struct dvsm_heap *heap)
+{
+	uint32_t word, last = atomic_load(&heap->header->high_chunk) / 64;
+	uint32_t before = atomic_load(&heap->header->nr_dirty), nr = 0;
+
+	for (word = heap->header->first_chunk / 64; word <= last; word++)
+		nr += (uint32_t)__builtin_popcountll(atomic_load(&heap->dirty[word]));
+	/* If nobody has changed it meanwhile. */
+	atomic_compare_exchange_strong(&heap->header->nr_dirty, &before, nr);
+	return nr;
+}
+
+/* Before a chunk loses its memory by what the counter says, which takes longer than to count. */
 static bool dvsm_chunks_keep(const struct dvsm_heap *heap, uint32_t nr)
 {
-	return atomic_load(&heap->header->nr_dirty) + (uint64_t)nr <= dvsm_chunks_limit(heap);
+	uint64_t limit = dvsm_chunks_limit(heap);
+
+	return atomic_load(&heap->header->nr_dirty) + (uint64_t)nr <= limit ||
+	       (nr <= limit && dvsm_chunks_count_dirty(heap) + nr <= limit);
 }
 
 /* Chunks that are nobody's lose their memory, if they shall. Return: whether they have none. */
@@ -449,7 +466,7 @@ void dvsm_chunks_shed(struct dvsm_hold *hold)
 
 	if (atomic_load(&heap->header->nr_dirty) <= limit + DVSM_RETAIN_SLACK)
 		return;
-	while (atomic_load(&heap->header->nr_dirty) > limit && dvsm_chunk_find_dirty(heap, &chunk))
+	while (dvsm_chunks_count_dirty(heap) > limit && dvsm_chunk_find_dirty(heap, &chunk))
 		if (!dvsm_chunk_discard(hold, chunk))
 			return;
 }

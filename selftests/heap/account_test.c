@@ -200,6 +200,32 @@ TEST(a_byte_in_two_places_is_told)
 	dvsm_heap_destroy(heap);
 }
 
+/* Who dies between a chunk's change and its count leaves the count too high, or too low. */
+TEST(free_chunks_keep_their_memory_whatever_deaths_have_left_in_the_count)
+{
+	static const uint32_t counts[] = { 16, 100000, UINT32_MAX, -100U };
+	struct dvsm_heap *heap = heap_of(GIB);
+	struct dvsm_heap_header *header;
+	uint64_t discards;
+	void *block;
+	size_t i;
+
+	ASSERT_NE(NULL, heap);
+	header = heap->header;
+	for (i = 0; i < sizeof(counts) / sizeof(*counts); i++) {
+		dvsm_heap_trim(heap, 0);
+		block = dvsm_heap_malloc(heap, 2 * DVSM_HEAP_CHUNK_SIZE);
+		ASSERT_NE(NULL, block);
+		ASSERT_EQ(0, atomic_load(&header->nr_dirty));
+		discards = atomic_load(&header->nr_discards);
+		atomic_store(&header->nr_dirty, counts[i]);
+		dvsm_heap_free(heap, block);
+		EXPECT_EQ(discards, atomic_load(&header->nr_discards)) TH_LOG("a count of %u", counts[i]);
+		EXPECT_EQ(2, atomic_load(&header->nr_dirty)) TH_LOG("a count of %u", counts[i]);
+	}
+	dvsm_heap_destroy(heap);
+}
+
 TEST_F(account, sizes_that_are_wrong)
 {
 	self->account.size = sizeof(self->account) - 1;
