@@ -131,8 +131,13 @@ static void dvsm_follow_work(struct work_struct *work)
 	unsigned int left = READ_ONCE(balance_shared);
 	struct dvsm_region *region;
 
-	if (!left || !dvsm_region_count() || dvsm_inode_pin())
+	if (!left || !dvsm_region_count())
 		return;
+	/* Short of memory: another time. */
+	if (dvsm_inode_pin()) {
+		queue_delayed_work(system_unbound_wq, &dvsm_follow_worker, HZ);
+		return;
+	}
 	while (left && (region = dvsm_region_wanting(last, BIT(DVSM_WANTS_FOLLOW)))) {
 		last = region->id;
 		clear_bit(DVSM_WANTS_FOLLOW, &region->wants);
