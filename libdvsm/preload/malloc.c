@@ -43,12 +43,12 @@ static __attribute__((noinline)) struct dvsm_heap *heap_first(void)
 
 static inline bool heap_is_ready(void)
 {
-	return dvsm_default_heap.fast.limit;
+	return __atomic_load_n(&dvsm_default_heap.fast.limit, __ATOMIC_ACQUIRE);
 }
 
 EXPORT DVSM_HOT void *malloc(size_t size)
 {
-	if (dvsm_unlikely(size >= dvsm_default_heap.fast.limit)) {
+	if (dvsm_unlikely(size >= __atomic_load_n(&dvsm_default_heap.fast.limit, __ATOMIC_ACQUIRE))) {
 		if (!heap_is_ready() && !heap_first()) {
 			errno = ENOMEM;
 			return NULL;
