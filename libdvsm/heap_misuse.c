@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * What a program did that it must not: a message, and the end of the process that did it.
+ * What a program did that it must not: a message, and the end of the process that did it, not of its thread alone.
  *
  * Nothing that the program could have damaged is needed to say so: no allocation, no stdio.
  */
@@ -35,6 +35,7 @@ __attribute__((cold)) void dvsm_misuse(const struct dvsm_heap *heap, enum dvsm_m
 {
 	char line[128], *at = line;
 
+	dvsm_cancel_off();
 	at = dvsm_put_text(at, "dvsm: ");
 	at = dvsm_put_text(at, what == DVSM_MISUSE_DOUBLE_FREE ? "double free of " :
 								   "invalid pointer ");

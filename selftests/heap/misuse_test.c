@@ -147,6 +147,17 @@ TEST_F(misuse, double_frees) {
 	EXPECT_EQ(SIGABRT, in_child(self->heap, free_twice_huge));
 }
 
+static void free_twice_while_cancelled(struct dvsm_heap *heap)
+{
+	pthread_cancel(pthread_self());
+	free_twice(heap);
+}
+
+/* Not its thread alone, which the message would end. */
+TEST_F(misuse, ends_the_process_whose_thread_is_cancelled) {
+	EXPECT_EQ(SIGABRT, in_child(self->heap, free_twice_while_cancelled));
+}
+
 TEST_F(misuse, invalid_pointers) {
 	EXPECT_EQ(SIGABRT, in_child(self->heap, free_inside));
 	EXPECT_EQ(SIGABRT, in_child(self->heap, free_stack));
