@@ -25,9 +25,12 @@
 void dvsm_lane_help(const struct dvsm_hold *hold, uint32_t number, uint64_t seq, uint64_t mask)
 {
 	struct dvsm_lane *lane = &hold->heap->lanes[number - 1];
-	uint64_t state = atomic_load_explicit(&lane->state, memory_order_acquire);
-	uint64_t help;
+	uint64_t state, help;
 
+	/* Nobody has checked the tags of words when the heap was attached. */
+	if (number > hold->heap->header->nr_lanes)
+		return;
+	state = atomic_load_explicit(&lane->state, memory_order_acquire);
 	hold->log->seen[number % DVSM_LOG_SEEN] = (uint64_t)number << DVSM_SEQ_BITS |
 						  dvsm_state_seq(state);
 	if (dvsm_state_op(state) == DVSM_OP_IDLE || ((dvsm_state_seq(state) ^ seq) & mask) ||

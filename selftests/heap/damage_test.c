@@ -127,6 +127,29 @@ TEST(recovery_stays_in_the_table)
 	}
 }
 
+/*
+ * The map says that its word was changed last by a lane beyond the table, where the blocks of another lane's idle log say that
+ * it is in the middle of that: whoever changes the word would note there that it is done.
+ */
+TEST(only_lanes_are_helped)
+{
+	struct dvsm_heap *heap = heap_small();
+	struct dvsm_lane *beyond;
+	struct dvsm_word *word;
+	struct dvsm_log *log;
+
+	ASSERT_NE(NULL, heap);
+	log = &heap->logs[heap->header->nr_lanes - 1];
+	beyond = (void *)dvsm_align_up((uintptr_t)log->blocks, sizeof(*beyond));
+	atomic_store(&beyond->state, (uint64_t)DVSM_OP_CHUNK << 59 | 5);
+	atomic_store(&beyond->help, 0);
+	word = &heap->map[heap->header->first_chunk / 64];
+	word->tag = (uint64_t)(beyond - heap->lanes + 1) << DVSM_SEQ_BITS | 5;
+	EXPECT_NE(NULL, dvsm_heap_malloc(heap, 5 * MIB));
+	EXPECT_EQ(0, atomic_load(&beyond->help));
+	dvsm_heap_destroy(heap);
+}
+
 static void slab_leaves_the_heap(struct dvsm_heap *heap)
 {
 	atomic_store(&heap->header->high_chunk, heap->header->end_chunk);
