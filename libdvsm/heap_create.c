@@ -584,7 +584,7 @@ void *dvsm_heap_root_get(const struct dvsm_heap *heap, unsigned int slot)
 {
 	uint64_t root = slot < DVSM_HEAP_ROOTS ? atomic_load(&heap->header->roots[slot]) : 0;
 
-	return root ? dvsm_heap_at(heap, root) : NULL;
+	return root ? dvsm_heap_address(heap, root) : NULL;
 }
 
 bool dvsm_heap_root_exchange(struct dvsm_heap *heap, unsigned int slot, const void *expected,

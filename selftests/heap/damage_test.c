@@ -150,6 +150,20 @@ TEST(only_lanes_are_helped)
 	dvsm_heap_destroy(heap);
 }
 
+TEST(roots_lie_in_the_heap)
+{
+	struct dvsm_heap *heap = heap_small();
+
+	ASSERT_NE(NULL, heap);
+	atomic_store(&heap->header->roots[0], heap->size - 1);
+	atomic_store(&heap->header->roots[1], heap->size);
+	atomic_store(&heap->header->roots[2], UINT64_MAX);
+	EXPECT_EQ((char *)heap->base + heap->size - 1, dvsm_heap_root_get(heap, 0));
+	EXPECT_EQ(NULL, dvsm_heap_root_get(heap, 1));
+	EXPECT_EQ(NULL, dvsm_heap_root_get(heap, 2));
+	dvsm_heap_destroy(heap);
+}
+
 static void slab_leaves_the_heap(struct dvsm_heap *heap)
 {
 	atomic_store(&heap->header->high_chunk, heap->header->end_chunk);
