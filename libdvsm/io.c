@@ -59,7 +59,7 @@ struct dvsm_io {
 	char *map;		/* the mapping that it lies in */
 	uint64_t map_start;	/* of the mapping in the region */
 	uint64_t map_length;
-	int fd;			/* the caller's */
+	int fd;			/* the caller's; if that has O_DIRECT, the same file without it, where it can be had */
 	int direct;		/* the same file with O_DIRECT, or -1 */
 	int seek;		/* of the region, for lseek() */
 	bool can_be_direct;	/* a regular file or a disk */
@@ -510,15 +510,32 @@ static int dvsm_io_run(struct dvsm_io *io)
 	return error;
 }
 
-/* The same file once more, past the page cache; -1 where that cannot be had. */
-static int dvsm_io_open_direct(const struct dvsm_io *io)
+/* The same file once more; -1 where that cannot be had. */
+static int dvsm_io_open_again(const struct dvsm_io *io, int flags)
 {
 	char path[32];
 
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", io->fd);
+	return dvsm_fd_raise(open(path, (io->store ? O_WRONLY : O_RDONLY) | flags | O_CLOEXEC));
+}
+
+/* Past the page cache. */
+static int dvsm_io_open_direct(const struct dvsm_io *io)
+{
 	if ((io->flags & DVSM_IO_F_BUFFERED) || !io->can_be_direct)
 		return -1;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", io->fd);
-	return dvsm_fd_raise(open(path, (io->store ? O_WRONLY : O_RDONLY) | O_DIRECT | O_CLOEXEC));
+	return dvsm_io_open_again(io, O_DIRECT);
+}
+
+/* What is not aligned is refused by a descriptor with O_DIRECT. The caller's stays as it is, as others may use it. */
+static int dvsm_io_open_buffered(const struct dvsm_io *io)
+{
+	struct stat stat;
+
+	if (!(fcntl(io->fd, F_GETFL) & O_DIRECT) || fstat(io->fd, &stat) ||
+	    !(S_ISREG(stat.st_mode) || S_ISBLK(stat.st_mode)))
+		return -1;
+	return dvsm_io_open_again(io, 0);
 }
 
 /* What opening it once more would forget, and what write() at an offset does not heed. */
@@ -636,9 +653,23 @@ static void dvsm_io_close(struct dvsm_io *io)
 	munmap(io->map, io->map_length);
 }
 
+static int dvsm_io_carry_file(struct dvsm_io *io)
+{
+	int error = dvsm_io_measure(io);
+
+	if (error || !io->length)
+		return error;
+	error = dvsm_io_open(io);
+	if (error)
+		return error;
+	error = dvsm_io_run(io);
+	dvsm_io_close(io);
+	return error;
+}
+
 static int dvsm_io_carry(struct dvsm_io *io, const struct dvsm_io_options *options)
 {
-	int error = dvsm_io_options_apply(io, options);
+	int error = dvsm_io_options_apply(io, options), buffered;
 
 	if (error)
 		return error;
@@ -648,15 +679,14 @@ static int dvsm_io_carry(struct dvsm_io *io, const struct dvsm_io_options *optio
 	if (!io->length)
 		io->length = io->region->length - io->offset;
 	error = dvsm_io_check_file(io);
-	if (!error)
-		error = dvsm_io_measure(io);
-	if (error || !io->length)
-		return error;
-	error = dvsm_io_open(io);
 	if (error)
 		return error;
-	error = dvsm_io_run(io);
-	dvsm_io_close(io);
+	buffered = dvsm_io_open_buffered(io);
+	if (buffered >= 0)
+		io->fd = buffered;
+	error = dvsm_io_carry_file(io);
+	if (buffered >= 0)
+		close(buffered);
 	return error;
 }
 

@@ -169,7 +169,9 @@ struct dvsm_io_result {
  * Reads past the page cache, many requests at a time, straight into the region's
  * pages. What that cannot be had for is read in the ordinary way: where @offset and
  * @file_offset differ modulo 4096, at ends that are no multiples of 4096, where the
- * file system refuses O_DIRECT, without io_uring, without /proc.
+ * file system refuses O_DIRECT, without io_uring, without /proc. @fd may have O_DIRECT
+ * itself; ends that are no multiples of the disk's blocks are -EINVAL then where it
+ * cannot be opened once more, as without /proc.
  *
  * Return: 0, if less than @length was there too; -EINVAL, -EBADF, -EACCES (the
  * region's descriptor cannot write), -E2BIG, -EOPNOTSUPP, -ECANCELED, -ENOMEM, -EFAULT (no memory for a page of the region), -EIO and what

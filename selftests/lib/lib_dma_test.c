@@ -545,6 +545,42 @@ TEST_F(io, descriptor_can_do_what_it_was_opened_for)
 	close(appending);
 }
 
+/* Such a one takes whole blocks alone: the rest is carried all the same, and the file may be shorter. */
+TEST_F(io, descriptor_past_the_page_cache_takes_any_offset_and_length)
+{
+	static const uint64_t offsets[] = { 0, 100, PAGE };
+	char path[32], *expected = malloc(LENGTH);
+	uint64_t length = LENGTH - 3 * PAGE - 1, at;
+	struct dvsm_io_result result;
+	unsigned int i;
+	int direct;
+
+	if (!has_direct(self->file))
+		SKIP(return, "no O_DIRECT in this file system");
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", self->file);
+	direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	ASSERT_LE(0, direct);
+	for (i = 0; i < 6; i++) {
+		at = offsets[i % 3];
+		fill(self->map, LENGTH, i);
+		memcpy(expected, self->map, LENGTH);
+		ASSERT_EQ(0, ftruncate(self->file, 0));
+		/* The second time at places that differ modulo the page size. */
+		EXPECT_EQ(0, dvsm_region_store(self->region, at + i / 3, direct, at, length,
+					       OPTIONS(), &result));
+		EXPECT_EQ(length, result.done);
+		EXPECT_EQ(at + length, lseek(self->file, 0, SEEK_END));
+		memset(self->map, 0, LENGTH);
+		EXPECT_EQ(0, dvsm_region_load(self->region, at + i / 3, direct, at, 0, OPTIONS(),
+					      &result));
+		EXPECT_EQ(length, result.done);
+		EXPECT_EQ(0, memcmp(expected + at + i / 3, self->map + at + i / 3, length));
+	}
+	EXPECT_TRUE(fcntl(direct, F_GETFL) & O_DIRECT);
+	close(direct);
+	free(expected);
+}
+
 struct side {
 	const struct dvsm_region *region;
 	const struct dvsm_io_options *options;
