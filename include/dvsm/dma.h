@@ -115,7 +115,7 @@ DVSM_API int dvsm_region_register_uring(const struct dvsm_region *region, struct
 
 #define DVSM_IO_F_BUFFERED	(1U << 0)	/* through the page cache only */
 #define DVSM_IO_F_PLAIN		(1U << 1)	/* one system call at a time, no io_uring */
-#define DVSM_IO_F_UNREGISTERED	(1U << 2)	/* no fixed buffers */
+#define DVSM_IO_F_UNREGISTERED	(1U << 2)	/* no fixed buffers; a store has none anyway */
 
 /**
  * struct dvsm_io_options - how to load and store; all zero is usual.
@@ -139,7 +139,7 @@ struct dvsm_io_options {
 
 /* What happened, in struct dvsm_io_result. */
 #define DVSM_IO_HOW_URING	(1U << 0)	/* io_uring was used */
-#define DVSM_IO_HOW_FIXED	(1U << 1)	/* with fixed buffers */
+#define DVSM_IO_HOW_FIXED	(1U << 1)	/* with fixed buffers; of a load alone */
 
 /**
  * struct dvsm_io_result - what loading or storing has done.
