@@ -12,8 +12,8 @@
  * about regions does not print (but for DVSM_DEBUG), exit or keep global state
  * either, so an allocator may stand on it. Heaps (<dvsm/heap.h>) are one: they have
  * a default heap, a list of the process's private heaps and a pthread_atfork()
- * handler for these; and a pointer that was misused is told of on standard error and
- * ends the process by abort().
+ * handler for these; and a pointer that was misused, where that is noticed, is told of
+ * on standard error and ends the process by abort().
  *
  * Environment: DVSM_BACKEND=device|memfd|memfd-hugetlb|memfd-thp|memfd-4k
  * decides what DVSM_BACKEND_AUTO means (dvsm is another word for device); DVSM_DEBUG=1 lets the library say on

@@ -67,8 +67,10 @@ struct dvsm_heap;
  * @retain_none: free memory goes back at once. On MEMFD_HUGETLB none does
  * @idle_ms: blocks of a size that are ready on a CPU, and of which that CPU has used up none and had none too many for so
  *   many milliseconds, stop being ready, so that their memory can go back too; 0 means 20, UINT32_MAX never
- * @nr_looks: the first frees of each process are looked at closely: a block that is free already, or whose address is
- *   not a block's, is noticed. So many of them; 0 means 8192, UINT32_MAX all. In a HARDENED heap all are, and closer
+ * @nr_looks: the first frees of each process are looked at closely: an address that is not a block's is noticed, and a block
+ *   that is free already, unless another CPU has it ready, or this one has it ready below its topmost 256. So many of
+ *   them; 0 means 8192, UINT32_MAX all. A child of fork() goes on with what its parent has left of them, often none. In
+ *   a HARDENED heap all are, and closer
  * @reserved: 0
  * @address: where the heap shall be, a multiple of 2 MiB; NULL lets the library choose
  */
@@ -463,7 +465,7 @@ struct dvsm_heap_account {
  * As dvsm_heap_check() at level 2: nobody may be at work meanwhile, @is_known neither. A program that keeps its blocks where
  * they outlive its processes learns so what these lost when they were killed: each of them one block at most, which it
  * was allocating or freeing at that moment, or two in realloc.
- * Return: 0; -EUCLEAN for a broken heap, with the numbers as far as they go; -EINVAL; -ENOMEM.
+ * Return: 0; -EUCLEAN for a broken heap, with the numbers as far as they go; -EINVAL; -E2BIG; -ENOMEM.
  */
 DVSM_API int dvsm_heap_account(struct dvsm_heap *heap, struct dvsm_heap_account *account);
 
