@@ -3,6 +3,8 @@
  * Memory cgroups: who is charged, what happens at their limit, and that every
  * charge comes back.
  */
+#include <linux/kernel-page-flags.h>
+
 #include "fixture.h"
 #include "snapshot.h"
 
@@ -135,6 +137,7 @@ TEST_F(cgroup, parts_that_go_back_in_the_background_stay_on_the_books_of_who_pai
 	struct dvsm_region_split split = { .size = sizeof(split) };
 	unsigned long back = (LENGTH - LENGTH / CHUNK * PAGE) / PAGE;
 	int fd = region_create(self->dev, LENGTH, 0), pipes[2][2];
+	uint64_t frame;
 	char byte;
 	pid_t pid;
 
@@ -159,17 +162,24 @@ TEST_F(cgroup, parts_that_go_back_in_the_background_stay_on_the_books_of_who_pai
 		for (size_t page = 0; page < LENGTH; page += PAGE)
 			if (page % CHUNK && page % CHUNK != CHUNK - PAGE)
 				map[page] = 1;
-		if (write(pipes[0][1], "x", 1) != 1 || read(pipes[1][0], &byte, 1) != 1)
+		frame = PAGEMAP_PFN(pagemap_entry(map + LENGTH - CHUNK + PAGE));
+		if (write(pipes[0][1], &frame, sizeof(frame)) != sizeof(frame) ||
+		    read(pipes[1][0], &byte, 1) != 1)
 			_exit(195);
 		_exit(0);
 	}
 	close(pipes[0][1]);
 	close(pipes[1][0]);
-	ASSERT_EQ(1, read(pipes[0][0], &byte, 1));
+	ASSERT_EQ(sizeof(frame), read(pipes[0][0], &frame, sizeof(frame)));
 	EXPECT_LE(LENGTH - LENGTH / CHUNK * PAGE, cgroup_get(&self->a, "memory.current"));
 	ASSERT_EQ(1, write(pipes[1][1], "x", 1));
 	ASSERT_EQ(0, child_wait(pid));
+	ASSERT_TRUE(kpage_flags(frame) >> KPF_UNEVICTABLE & 1);
 	ASSERT_EQ(0, param_set("promote_seconds", 1));
+	/* A touch would put them back at once: only who looks from outside sees the worker do it. */
+	for (int n = 0; n < 1200 && kpage_flags(frame) >> KPF_UNEVICTABLE & 1; n++)
+		sleep_ms(50);
+	EXPECT_FALSE(kpage_flags(frame) >> KPF_UNEVICTABLE & 1);
 	EXPECT_EQ(0, stats_reach("pages", back, 120));
 	ASSERT_EQ(0, param_set("promote_seconds", 10));
 	EXPECT_LE(LENGTH - LENGTH / CHUNK * PAGE, cgroup_get(&self->a, "memory.current"));
