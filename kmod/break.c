@@ -393,8 +393,8 @@ static int dvsm_share_break_alone(struct dvsm_link *link, pgoff_t index, struct 
 	struct dvsm_share *share = link->content;
 	int ret;
 
-	if ((!share->parts || test_bit(index % DVSM_CHUNK_PAGES, share->parts)) &&
-	    dvsm_share_is_held(share, held)) {
+	/* Also where the page is none of its parts: it is to become one that is written to. */
+	if (dvsm_share_is_held(share, held)) {
 		ret = dvsm_share_break_copy(link);
 		return ret ? ret : DVSM_BREAK_COPY;
 	}

@@ -14,16 +14,15 @@
 #include "snapshot.h"
 #include "trace.h"
 
+#define DVSM_IN_USE_TRIES	4U	/* looks until who holds a folio is not only passing by */
+
 /*
- * Whether anybody uses what a region reads alone, @store's folios, in no mapping any more. Who is
- * only passing by is waited for. To unmap once more also empties this CPU's batch of pages that
- * were mlocked.
+ * Whether anybody uses what a region reads alone, @store's folios, in no mapping any more, after
+ * so many looks. To unmap once more also empties this CPU's batch of pages that were mlocked.
  */
 static bool dvsm_store_chunk_is_in_use(struct dvsm_region *region, struct dvsm_region *store,
-				       u64 chunk)
+				       u64 chunk, unsigned int nr_tries)
 {
-	unsigned int nr_tries = 4;
-
 	for (;;) {
 		dvsm_content_unmap(region, chunk);
 		if (!dvsm_store_chunk_is_referenced(store, chunk, NULL))
@@ -61,7 +60,8 @@ bool dvsm_snapshot_try_again(int ret, unsigned int *nr_tries)
  * has to take a fault.
  *
  * Context: the family is locked for writing.
- * Return: 0; -ENOMEM; -EIO for contents that were lost; -EBUSY if a device may be writing.
+ * Return: 0; -ENOMEM; -EIO and -EHWPOISON for contents that were lost; -EBUSY if a device may be
+ * writing.
  */
 int dvsm_snapshot_hold(struct dvsm_region *snapshot, u64 chunk)
 {
@@ -74,11 +74,18 @@ int dvsm_snapshot_hold(struct dvsm_region *snapshot, u64 chunk)
 	/* Nobody writes to what others read. */
 	if (!dvsm_share_is_alone(share))
 		return 0;
-	return dvsm_store_chunk_is_in_use(snapshot, share->store, chunk) ? -EBUSY : 0;
+	if (!dvsm_store_chunk_is_in_use(snapshot, share->store, chunk, DVSM_IN_USE_TRIES))
+		return 0;
+	return dvsm_store_chunk_is_poisoned(share->store, chunk) ? -EHWPOISON : -EBUSY;
+}
+
+static bool dvsm_folio_is_lost_huge(struct folio *folio, void *arg)
+{
+	return folio_test_large(folio) && dvsm_folio_is_poisoned(folio);
 }
 
 /* Whether a device may be writing to what a region has alone, and is to lose. */
-static bool dvsm_content_is_in_use(struct dvsm_region *region, u64 chunk)
+static bool dvsm_content_is_in_use(struct dvsm_region *region, u64 chunk, unsigned int nr_tries)
 {
 	struct dvsm_share *share = dvsm_share_of(region, chunk);
 	struct dvsm_region *store = share ? share->store : region;
@@ -88,9 +95,9 @@ static bool dvsm_content_is_in_use(struct dvsm_region *region, u64 chunk)
 	 * the core keeps a reference.
 	 */
 	if (!store || (share && !dvsm_share_is_alone(share)) ||
-	    dvsm_store_chunk_is_poisoned(store, chunk))
+	    dvsm_store_walk_chunk(store, chunk, dvsm_folio_is_lost_huge, NULL))
 		return false;
-	return dvsm_store_chunk_is_in_use(region, store, chunk);
+	return dvsm_store_chunk_is_in_use(region, store, chunk, nr_tries);
 }
 
 /*
@@ -118,7 +125,8 @@ static int dvsm_adopt_prepare(struct dvsm_region *region, struct dvsm_region *fr
 	dvsm_share_set_terms(share, region->parent_id == from->id ? &region->terms : &from->terms);
 	if (!dvsm_share_is_alone(share))
 		return 0;
-	return dvsm_store_chunk_is_in_use(from, share->store, chunk) ? -EBUSY : 0;
+	return dvsm_store_chunk_is_in_use(from, share->store, chunk, DVSM_IN_USE_TRIES) ? -EBUSY :
+											  0;
 }
 
 /* Make @region read what @from reads at @chunk. */
@@ -154,7 +162,10 @@ static void dvsm_rebase(struct dvsm_region *region, struct dvsm_link *link)
 	bool written = dvsm_content_is_written(region, link->chunk);
 
 	dvsm_link_set_base(link, written ? link->content : NULL);
-	if (!dvsm_nr_pages_differing(region, link->region, link->chunk))
+	/* What was copied differs as far as identity tells, and the link may be new. */
+	if (dvsm_nr_pages_differing(region, link->region, link->chunk))
+		xa_set_mark(&link->region->links, link->chunk, DVSM_LINK_DIVERGED);
+	else
 		xa_clear_mark(&link->region->links, link->chunk, DVSM_LINK_DIVERGED);
 	dvsm_link_prune(link->region, link->chunk);
 }
@@ -174,7 +185,7 @@ int dvsm_snapshot_advance(struct dvsm_region *snapshot, struct dvsm_region *pare
 {
 	int ret;
 
-	if (dvsm_content_is_in_use(snapshot, chunk))
+	if (dvsm_content_is_in_use(snapshot, chunk, DVSM_IN_USE_TRIES))
 		return -EBUSY;
 	ret = dvsm_adopt_prepare(snapshot, parent, chunk);
 	return ret ? ret : dvsm_adopt(snapshot, parent, chunk);
@@ -227,11 +238,15 @@ struct dvsm_merge_chunk {
 	struct dvsm_pages wanted;	/* that the region is to get */
 };
 
+/* What the region has alone and somebody holds is copied into only after so many tries. */
+#define DVSM_MERGE_TRIES_PATIENT	2U
+
 /* A merge, or a restore: all that differs is wanted then, and there are no conflicts. */
 struct dvsm_merge {
 	struct dvsm_region *region;
 	struct dvsm_region *snapshot;
 	bool restores;
+	unsigned int nr_tries;		/* before this one */
 	u32 flags;
 	struct dvsm_ranges conflicts;
 	unsigned int nr_conflicts;	/* ranges, also those that are not wanted */
@@ -430,17 +445,23 @@ static int dvsm_merge_check_pages(struct dvsm_merge *merge, const struct dvsm_me
 static int dvsm_merge_check(struct dvsm_merge *merge, struct dvsm_merge_chunk *at)
 {
 	loff_t start = (loff_t)at->chunk << DVSM_CHUNK_SHIFT;
+	bool patient = merge->nr_tries < DVSM_MERGE_TRIES_PATIENT;
 	int ret;
 
-	/* A device that holds the region's folios goes on writing to what all see: they stay. */
-	if (dvsm_merge_is_adoption(at) && !dvsm_content_is_in_use(merge->region, at->chunk))
-		return dvsm_adopt_prepare(merge->region, merge->snapshot, at->chunk);
 	if (dvsm_pages_are_none(&at->wanted))
 		return 0;
 	if (dvsm_range_is_pinned(merge->region, start, start + DVSM_CHUNK_SIZE))
 		return -EBUSY;
 	if (dvsm_is_interrupted())
 		return -EINTR;
+	if (dvsm_merge_is_adoption(at)) {
+		if (!dvsm_content_is_in_use(merge->region, at->chunk,
+					    patient ? DVSM_IN_USE_TRIES : 1))
+			return dvsm_adopt_prepare(merge->region, merge->snapshot, at->chunk);
+		if (patient)
+			return -EBUSY;
+	}
+	/* A device that holds the region's folios goes on writing to what all see: they stay. */
 	ret = dvsm_snapshot_hold(merge->snapshot, at->chunk);
 	if (!ret)
 		ret = dvsm_merge_check_pages(merge, at);
@@ -552,7 +573,6 @@ static int dvsm_merge_once(struct dvsm_merge *merge)
 
 static int dvsm_merge_run(struct dvsm_merge *merge)
 {
-	unsigned int nr_tries = 0;
 	int ret;
 
 	xa_init_flags(&merge->copied, XA_FLAGS_ACCOUNT);
@@ -561,7 +581,7 @@ static int dvsm_merge_run(struct dvsm_merge *merge)
 		return -ENOMEM;
 	do
 		ret = dvsm_merge_once(merge);
-	while (dvsm_snapshot_try_again(ret, &nr_tries));
+	while (dvsm_snapshot_try_again(ret, &merge->nr_tries));
 	__free_page(merge->scratch);
 	return ret;
 }

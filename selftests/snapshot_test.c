@@ -797,6 +797,43 @@ TEST_F(snapshot, nothing_takes_the_place_of_a_folio_that_somebody_holds)
 	EXPECT_EQ('z', copy[CHUNK]);
 }
 
+/* What is copied to where it was zeroes when the snapshot was taken is a difference from then on. */
+TEST_F(snapshot, what_was_copied_for_somebody_who_holds_it_is_known_to_the_snapshot)
+{
+	int fd = region_create(self->dev, LENGTH, 0), s = snapshot_take(fd), ends[2], turn;
+	char *map = region_map(fd, LENGTH, 0), *copy = region_map(s, LENGTH, 0);
+	struct dvsm_snapshot_merge merge;
+	struct dvsm_range ranges[256];
+
+	for (turn = 0; turn < 2; turn++) {
+		size_t at = 2 * turn * CHUNK;
+
+		map[at] = 'x';
+		if (turn)
+			copy[at] = 's';
+		hold_page(ends, map + at);
+		ASSERT_EQ(0, snapshot_restore(fd, s));
+		EXPECT_EQ(turn ? 's' : 0, map[at]);
+		ASSERT_EQ(1, region_diff(fd, s, ranges, 256));
+		EXPECT_EQ(at, ranges[0].offset);
+		release_page(ends);
+	}
+	/* Writes that come later, of either side. */
+	map[0] = 'y';
+	copy[2 * CHUNK + 1] = 'q';
+	ASSERT_EQ(2, region_diff(fd, s, ranges, 256));
+	ASSERT_EQ(-EAGAIN, snapshot_merge(fd, s, 0, &merge));
+	EXPECT_EQ(0, snapshot_merge(fd, s, DVSM_MERGE_F_SNAPSHOT_WINS, &merge));
+	EXPECT_EQ('s', map[2 * CHUNK]);
+	EXPECT_EQ('q', map[2 * CHUNK + 1]);
+	EXPECT_EQ('y', map[0]);
+	ASSERT_EQ(0, snapshot_restore(fd, s));
+	EXPECT_EQ(0, map[0]);
+	EXPECT_EQ('q', map[2 * CHUNK + 1]);
+	close(s);
+	close(fd);
+}
+
 TEST_F(snapshot, diff_goes_on_where_the_last_answer_ended)
 {
 	int s = snapshot_take(self->fd);

@@ -1111,8 +1111,8 @@ struct dvsm_snapshot_take {
  * two share them. Outside the range that the snapshot was taken of the region stays as
  * it is. Costs by chunks that differ; copies nothing but what a device may be writing
  * to: where somebody holds a folio that the region has alone, it stays and gets the
- * contents. EBUSY if a device may be writing to the snapshot, or where a range of the
- * region is pinned.
+ * contents; EHWPOISON if the hardware lost a page of either there. EBUSY if a device
+ * may be writing to the snapshot, or where a range of the region is pinned.
  *
  * A registrable region keeps its folios, and gets the contents by a copy of all chunks
  * that either has memory for; EHWPOISON if the hardware lost a part of one.
