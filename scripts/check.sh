@@ -232,7 +232,7 @@ library_tests() { for folder in $(folders); do find "build/selftests/$folder" -m
 # device kills at some of them.
 host_only='-F step'
 # They need fault injection or KCOV, which Debian's kernels lack.
-debug_only=(build/selftests/fail_test build/selftests/module_fail_test build/selftests/fuzz_test)
+debug_only=(build/selftests/fail_test build/selftests/fail_worker_test build/selftests/module_fail_test build/selftests/fuzz_test)
 # What does much at once: worth the time on a kernel that looks for data races.
 racing='/(race|race_storm|snapshot_race|migrate_load|module|many|life|share|events|populate|async)_test$'
 

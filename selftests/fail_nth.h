@@ -76,17 +76,17 @@ static inline int fail_nth_filter(const char *which, const char *function)
 	size_t i;
 	int side;
 
-	/* It ends where the next one begins. */
-	while (file && !end && fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%lx %*c %255s", &address, name) != 2)
-			continue;
-		if (start && address > start)
-			end = address;
-		else if (!strcmp(name, function))
+	if (!file)
+		return -errno;
+	while (!start && fgets(line, sizeof(line), file))
+		if (sscanf(line, "%lx %*c %255s", &address, name) == 2 && !strcmp(name, function))
 			start = address;
-	}
-	if (file)
-		fclose(file);
+	/* It ends where the next one begins, which in a module may be anywhere in the list. */
+	rewind(file);
+	while (start && fgets(line, sizeof(line), file))
+		if (sscanf(line, "%lx", &address) == 1 && address > start && (!end || address < end))
+			end = address;
+	fclose(file);
 	if (!end)
 		return -ENOENT;
 	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
@@ -102,6 +102,41 @@ static inline int fail_nth_filter(const char *which, const char *function)
 		}
 	}
 	return 0;
+}
+
+/*
+ * Of what fail_nth_filter() lets through, whoever's task does it, each @interval-th allocation
+ * of a kind ("failslab", "fail_page_alloc") fails, @times times; 0: none.
+ */
+static inline int fail_some(const char *kind, unsigned int interval, unsigned int times)
+{
+	const struct { const char *name; unsigned int value; } settings[] = {
+		{ "probability", 0 },
+		{ "interval", interval },
+		{ "times", times },
+		{ "probability", times ? 100 : 0 },
+	};
+	char path[128], text[32];
+	int ret = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(settings) && !ret; i++) {
+		snprintf(path, sizeof(path), DEBUGFS "%s/%s", kind, settings[i].name);
+		snprintf(text, sizeof(text), "%u", settings[i].value);
+		ret = write_text(path, text);
+	}
+	return ret;
+}
+
+/* How many of these failures are still to come. */
+static inline unsigned long fail_some_left(const char *kind)
+{
+	unsigned long left = ~0UL;
+	char path[128];
+
+	snprintf(path, sizeof(path), DEBUGFS "%s/times", kind);
+	read_number(path, &left);
+	return left;
 }
 
 /* Whether the N-th allocation was reached, and so failed. */
