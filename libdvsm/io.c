@@ -693,8 +693,10 @@ static int dvsm_io_carry(struct dvsm_io *io, const struct dvsm_io_options *optio
 static int dvsm_io_answer(struct dvsm_io *io, const struct dvsm_io_options *options,
 			  struct dvsm_io_result *result)
 {
-	int error = dvsm_io_carry(io, options);
+	/* The kernel would go on writing to the region for a thread that is gone. */
+	int cancel = dvsm_cancel_off(), error = dvsm_io_carry(io, options);
 
+	dvsm_cancel_on(cancel);
 	if (result)
 		*result = io->result;
 	return dvsm_result(error);

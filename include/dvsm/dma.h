@@ -125,7 +125,8 @@ DVSM_API int dvsm_region_register_uring(const struct dvsm_region *region, struct
  * @depth: requests in flight, at most 1024; 0 means 32
  * @block: bytes of a request, a multiple of 4096; 0 means 1 MiB
  * @progress: NULL, or called now and then with the bytes that are done and that are
- *   to be done; anything but 0 ends the call with -ECANCELED
+ *   to be done; anything but 0 ends the call with -ECANCELED. pthread_cancel() waits
+ *   for the end of the call
  * @argument: handed to @progress
  */
 struct dvsm_io_options {

@@ -417,6 +417,53 @@ TEST_F(io, load_of_several_pieces_brings_all_and_begins_before_all_memory_is_mad
 	dvsm_region_destroy(first.region);
 }
 
+struct cancelled {
+	struct dvsm_region *region;
+	const struct dvsm_io_options *options;
+	int file, ret;
+};
+
+static int cancel_oneself(uint64_t done, uint64_t total, void *argument)
+{
+	pthread_cancel(pthread_self());
+	pthread_testcancel();
+	return 0;
+}
+
+static void *load_cancelled(void *argument)
+{
+	struct cancelled *side = argument;
+
+	side->ret = dvsm_region_load(side->region, 0, side->file, 0, 0, side->options, NULL);
+	pthread_testcancel();
+	side->ret = -EINPROGRESS;
+	return NULL;
+}
+
+/* Requests may be on their way, and descriptors are open. */
+TEST_F(io, who_is_cancelled_has_his_load_finished_first)
+{
+	struct cancelled side = {
+		.region = self->region, .file = self->file, .ret = -EINTR,
+		.options = OPTIONS(.progress = cancel_oneself, .block = 65536),
+	};
+	char *expected = malloc(LENGTH);
+	int descriptors;
+	pthread_t thread;
+	void *answer;
+
+	fill(expected, LENGTH, 14);
+	ASSERT_EQ(LENGTH, pwrite(self->file, expected, LENGTH, 0));
+	descriptors = nr_descriptors();
+	ASSERT_EQ(0, pthread_create(&thread, NULL, load_cancelled, &side));
+	ASSERT_EQ(0, pthread_join(thread, &answer));
+	EXPECT_EQ(PTHREAD_CANCELED, answer);
+	EXPECT_EQ(0, side.ret);
+	EXPECT_EQ(descriptors, nr_descriptors());
+	EXPECT_EQ(0, memcmp(expected, self->map, LENGTH));
+	free(expected);
+}
+
 #define NAME_FULL	"dvsm-io-test-full"
 #define BLOCK		(1UL << 20)
 #define NR_BLOCKS	64UL
