@@ -136,21 +136,31 @@ static bool dvsm_chunk_find_run(const struct dvsm_heap *heap, uint32_t nr, uint3
 	return false;
 }
 
-/* Counts chunks that were taken. Return: whether they read as zeroes. */
+/* Of the chunks [chunk, chunk + nr), those of the so-many-th map word that have memory. */
+static uint64_t dvsm_chunks_dirty(const struct dvsm_heap *heap, uint32_t chunk, uint32_t nr,
+				  uint32_t word)
+{
+	return atomic_load(&heap->dirty[chunk / 64 + word]) &
+	       dvsm_map_mask(chunk, nr, chunk / 64 + word);
+}
+
+/*
+ * Counts chunks that were taken: the counter first, the bits then, so that a count or a death between the two leaves it too
+ * high, which the next count mends. The bits are the holder's to change. Return: whether the chunks read as zeroes.
+ */
 static bool dvsm_chunks_account(const struct dvsm_heap *heap, uint32_t chunk, uint32_t nr)
 {
 	uint32_t word, nr_dirty = 0;
 	uint64_t dirty;
 
-	for (word = 0; word < dvsm_map_words(chunk, nr); word++) {
-		dirty = atomic_load(&heap->dirty[chunk / 64 + word]) &
-			dvsm_map_mask(chunk, nr, chunk / 64 + word);
-		if (!dirty)
-			continue;
-		nr_dirty += (uint32_t)__builtin_popcountll(dirty);
-		atomic_fetch_and(&heap->dirty[chunk / 64 + word], ~dirty);
-	}
+	for (word = 0; word < dvsm_map_words(chunk, nr); word++)
+		nr_dirty += (uint32_t)__builtin_popcountll(dvsm_chunks_dirty(heap, chunk, nr, word));
 	atomic_fetch_sub(&heap->header->nr_dirty, nr_dirty);
+	for (word = 0; nr_dirty && word < dvsm_map_words(chunk, nr); word++) {
+		dirty = dvsm_chunks_dirty(heap, chunk, nr, word);
+		if (dirty)
+			atomic_fetch_and(&heap->dirty[chunk / 64 + word], ~dirty);
+	}
 	atomic_fetch_add(&heap->header->nr_used, nr);
 	return !nr_dirty;
 }

@@ -245,7 +245,10 @@ struct dvsm_heap_header {
 	uint64_t lanes, logs, cpus, map, dirty, hints, chunks, classes, slabs, words;	/* offsets */
 	struct dvsm_class class[DVSM_CLASSES];
 
-	/* Shared counters: advisory, exact while nobody dies between a change and its count. */
+	/*
+	 * Shared counters: advisory. What nr_used and nr_dirty count changes a moment before or after them: they are exact
+	 * when nobody is at work, unless somebody has died in such a moment or they were counted anew in one.
+	 */
 	alignas(64) _Atomic uint32_t high_chunk;	/* chunks from here on were never used */
 	_Atomic uint32_t nr_used;	/* chunks */
 	_Atomic uint32_t nr_dirty;	/* free chunks that keep their memory */
