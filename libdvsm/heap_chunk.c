@@ -495,6 +495,17 @@ static void dvsm_chunks_count_used(const struct dvsm_heap *heap)
 }
 
 /**
+ * dvsm_chunks_count - count anew how many chunks are in use, and how many have memory.
+ *
+ * What others are at meanwhile may be counted twice.
+ */
+void dvsm_chunks_count(const struct dvsm_heap *heap)
+{
+	dvsm_chunks_count_used(heap);
+	dvsm_chunks_count_dirty(heap);
+}
+
+/**
  * dvsm_chunks_discard - give the memory of free chunks back to the region.
  * @keep: chunks that may keep theirs
  *

@@ -44,6 +44,7 @@ void dvsm_chunks_free(struct dvsm_hold *hold);
 void dvsm_chunk_open(struct dvsm_hold *hold);
 bool dvsm_chunk_close(struct dvsm_hold *hold, uint32_t chunk);
 void dvsm_chunks_shed(struct dvsm_hold *hold);
+void dvsm_chunks_count(const struct dvsm_heap *heap);
 size_t dvsm_chunks_discard(struct dvsm_hold *hold, size_t keep);
 uint64_t dvsm_map_valid(const struct dvsm_heap *heap, uint32_t word);
 uint64_t dvsm_map_bits(const struct dvsm_heap *heap, uint32_t word);

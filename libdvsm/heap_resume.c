@@ -56,6 +56,12 @@ static void dvsm_resume_chunk(struct dvsm_hold *hold, uint32_t word)
 	}
 }
 
+/* How much memory may be kept goes by the counters. Who is idle may have died here, before he had counted. */
+static bool dvsm_resume_counts(uint32_t op)
+{
+	return op == DVSM_OP_CHUNK || op == DVSM_OP_CLOSE || op == DVSM_OP_FREE || op == DVSM_OP_IDLE;
+}
+
 /* Leaves the lane idle and nothing in its hands. */
 void dvsm_lane_resume(struct dvsm_hold *hold)
 {
@@ -129,4 +135,6 @@ void dvsm_lane_resume(struct dvsm_hold *hold)
 			dvsm_slabs_settle(hold->heap, hold->log->settle[i] - 1);
 		hold->log->settle[i] = 0;
 	}
+	if (dvsm_resume_counts(dvsm_state_op(state)))
+		dvsm_chunks_count(hold->heap);
 }

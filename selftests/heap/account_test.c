@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Where every byte of a heap is: each kind is counted by itself, and all of them are all of the heap. */
+#include <linux/futex.h>
+
 #include "heap_test.h"
 #include <kselftest_harness.h>
 
@@ -223,6 +225,51 @@ TEST(free_chunks_keep_their_memory_whatever_deaths_have_left_in_the_count)
 		EXPECT_EQ(discards, atomic_load(&header->nr_discards)) TH_LOG("a count of %u", counts[i]);
 		EXPECT_EQ(2, atomic_load(&header->nr_dirty)) TH_LOG("a count of %u", counts[i]);
 	}
+	dvsm_heap_destroy(heap);
+}
+
+/* As who dies between taking a chunk and counting it; and who dies when he has finished that for him. */
+static void die_with_a_chunk(struct dvsm_heap *heap, uint32_t chunk)
+{
+	struct dvsm_word *word = &heap->map[chunk / 64];
+
+	heap->logs[0].chunk = chunk;
+	heap->logs[0].nr = 1;
+	word->bits &= ~(1ULL << chunk % 64);
+	word->tag = 1ULL << DVSM_SEQ_BITS | 5;
+	atomic_store(&heap->lanes[0].state, (uint64_t)DVSM_OP_CHUNK << 59 | 5);
+}
+
+TEST(how_much_is_in_use_is_counted_anew_after_a_death)
+{
+	struct dvsm_heap *heap = heap_of(GIB);
+	struct dvsm_heap_header *header;
+	uint32_t used, dirty, chunk;
+	void *block, *other;
+	int i;
+
+	ASSERT_NE(NULL, heap);
+	header = heap->header;
+	block = dvsm_heap_malloc(heap, 2 * DVSM_HEAP_CHUNK_SIZE);
+	other = dvsm_heap_malloc(heap, 2 * DVSM_HEAP_CHUNK_SIZE);
+	chunk = (uint32_t)(dvsm_heap_offset(heap, block) >> DVSM_HEAP_CHUNK_SHIFT);
+	dvsm_heap_free(heap, block);
+	used = atomic_load(&header->nr_used);
+	dirty = atomic_load(&header->nr_dirty);
+	ASSERT_LE(2, used);
+	ASSERT_EQ(2, dirty);
+	for (i = 0; i < 4; i++) {
+		if (i % 2)
+			atomic_fetch_sub(&header->nr_used, 1);
+		else
+			die_with_a_chunk(heap, chunk);
+		heap->lanes[0].lock.__data.__lock = FUTEX_OWNER_DIED;
+		ASSERT_EQ(0, dvsm_heap_check(heap, 2));
+		EXPECT_EQ(i + 1, atomic_load(&header->nr_deaths));
+		EXPECT_EQ(used, atomic_load(&header->nr_used)) TH_LOG("death %d", i);
+		EXPECT_EQ(dirty, atomic_load(&header->nr_dirty)) TH_LOG("death %d", i);
+	}
+	dvsm_heap_free(heap, other);
 	dvsm_heap_destroy(heap);
 }
 
