@@ -59,7 +59,8 @@ struct dvsm_io {
 	char *map;		/* the mapping that it lies in */
 	uint64_t map_start;	/* of the mapping in the region */
 	uint64_t map_length;
-	int fd;			/* the caller's; if that has O_DIRECT, the same file without it, where it can be had */
+	int fd;			/* the caller's; the same file without O_DIRECT once that was called for */
+	int buffered;		/* that one, or -1 */
 	int direct;		/* the same file with O_DIRECT, or -1 */
 	int seek;		/* of the region, for lseek() */
 	bool can_be_direct;	/* a regular file or a disk */
@@ -133,6 +134,33 @@ static void dvsm_io_end_at(struct dvsm_io *io, uint64_t at)
 		io->length = at;
 }
 
+/* The same file once more; -1 where that cannot be had. */
+static int dvsm_io_open_again(const struct dvsm_io *io, int flags)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", io->fd);
+	return dvsm_fd_raise(open(path, (io->store ? O_WRONLY : O_RDONLY) | flags | O_CLOEXEC));
+}
+
+/*
+ * The caller's descriptor has answered -EINVAL, which one with O_DIRECT does to what is not aligned. It stays as it is, as others
+ * may use it. Return: whether to try again with another one.
+ */
+static bool dvsm_io_open_buffered(struct dvsm_io *io)
+{
+	if (io->buffered >= 0 || !io->can_be_direct || !(fcntl(io->fd, F_GETFL) & O_DIRECT))
+		return false;
+	io->buffered = dvsm_io_open_again(io, 0);
+	if (io->buffered < 0) {
+		/* The answer stays that one. */
+		errno = EINVAL;
+		return false;
+	}
+	io->fd = io->buffered;
+	return true;
+}
+
 /*
  * The end of the memory or of the hole that begins at @at, and which of the two it
  * is. Where the backend cannot tell, all is memory. Memory is remembered, because
@@ -177,7 +205,8 @@ static int dvsm_io_zero(struct dvsm_io *io, uint64_t at, uint64_t end)
 		}
 		do {
 			done = pwritev(io->fd, pages, nr, (off_t)(io->file_offset + at));
-		} while (done < 0 && errno == EINTR);
+		} while (done < 0 && (errno == EINTR ||
+				      (errno == EINVAL && dvsm_io_open_buffered(io))));
 		if (done <= 0)
 			return done ? -errno : -EIO;
 		error = dvsm_io_done(io, done, false);
@@ -227,6 +256,8 @@ static int dvsm_io_plain(struct dvsm_io *io, uint64_t at, uint64_t end, bool dir
 			direct = false;
 			continue;
 		}
+		if (done == -EINVAL && dvsm_io_open_buffered(io))
+			continue;
 		if (done < 0)
 			return (int)done;
 		if (!done) {
@@ -510,32 +541,12 @@ static int dvsm_io_run(struct dvsm_io *io)
 	return error;
 }
 
-/* The same file once more; -1 where that cannot be had. */
-static int dvsm_io_open_again(const struct dvsm_io *io, int flags)
-{
-	char path[32];
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", io->fd);
-	return dvsm_fd_raise(open(path, (io->store ? O_WRONLY : O_RDONLY) | flags | O_CLOEXEC));
-}
-
 /* Past the page cache. */
 static int dvsm_io_open_direct(const struct dvsm_io *io)
 {
 	if ((io->flags & DVSM_IO_F_BUFFERED) || !io->can_be_direct)
 		return -1;
 	return dvsm_io_open_again(io, O_DIRECT);
-}
-
-/* What is not aligned is refused by a descriptor with O_DIRECT. The caller's stays as it is, as others may use it. */
-static int dvsm_io_open_buffered(const struct dvsm_io *io)
-{
-	struct stat stat;
-
-	if (!(fcntl(io->fd, F_GETFL) & O_DIRECT) || fstat(io->fd, &stat) ||
-	    !(S_ISREG(stat.st_mode) || S_ISBLK(stat.st_mode)))
-		return -1;
-	return dvsm_io_open_again(io, 0);
 }
 
 /* What opening it once more would forget, and what write() at an offset does not heed. */
@@ -549,15 +560,25 @@ static int dvsm_io_check_file(const struct dvsm_io *io)
 	return io->store && (flags & O_APPEND) ? -EINVAL : 0;
 }
 
-/* Only ever longer: others may write behind the range at the same time. Its last byte is still to be written. */
-static int dvsm_io_lengthen(const struct dvsm_io *io)
+/*
+ * Only ever longer: others may write behind the range at the same time. Its last byte is still to be written. A descriptor that
+ * takes whole blocks alone takes no byte; memory for one lengthens, too, and leaves what is there.
+ */
+static int dvsm_io_lengthen(struct dvsm_io *io)
 {
+	off_t last = (off_t)(io->file_offset + io->length - 1);
 	ssize_t done;
 
 	do {
-		done = pwrite(io->fd, "", 1, (off_t)(io->file_offset + io->length - 1));
-	} while (done < 0 && errno == EINTR);
-	return done == 1 ? 0 : done ? -errno : -EIO;
+		done = pwrite(io->fd, "", 1, last);
+	} while (done < 0 && (errno == EINTR || (errno == EINVAL && dvsm_io_open_buffered(io))));
+	if (done >= 0)
+		return done ? 0 : -EIO;
+	if (errno != EINVAL)
+		return -errno;
+	if (!fallocate(io->fd, 0, last, 1))
+		return 0;
+	return errno == EOPNOTSUPP ? -EINVAL : -errno;
 }
 
 /*
@@ -669,7 +690,7 @@ static int dvsm_io_carry_file(struct dvsm_io *io)
 
 static int dvsm_io_carry(struct dvsm_io *io, const struct dvsm_io_options *options)
 {
-	int error = dvsm_io_options_apply(io, options), buffered;
+	int error = dvsm_io_options_apply(io, options);
 
 	if (error)
 		return error;
@@ -681,12 +702,10 @@ static int dvsm_io_carry(struct dvsm_io *io, const struct dvsm_io_options *optio
 	error = dvsm_io_check_file(io);
 	if (error)
 		return error;
-	buffered = dvsm_io_open_buffered(io);
-	if (buffered >= 0)
-		io->fd = buffered;
+	io->buffered = -1;
 	error = dvsm_io_carry_file(io);
-	if (buffered >= 0)
-		close(buffered);
+	if (io->buffered >= 0)
+		close(io->buffered);
 	return error;
 }
 

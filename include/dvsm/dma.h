@@ -174,6 +174,11 @@ struct dvsm_io_result {
  * itself; ends that are no multiples of the disk's blocks are -EINVAL then where it
  * cannot be opened once more, as without /proc.
  *
+ * The file is opened once more, but for DVSM_IO_F_BUFFERED and an @fd without O_DIRECT.
+ * Closing that ends the record locks (F_SETLK of fcntl(2)) that the process has on the
+ * file, as any close() of it does. Open file description locks (F_OFD_SETLK) and
+ * flock() are not touched.
+ *
  * Return: 0, if less than @length was there too; -EINVAL, -EBADF, -EACCES (the
  * region's descriptor cannot write), -E2BIG, -EOPNOTSUPP, -ECANCELED, -ENOMEM, -EFAULT (no memory for a page of the region), -EIO and what
  * else read(2) says.
@@ -196,7 +201,8 @@ DVSM_API int dvsm_region_load(const struct dvsm_region *region, uint64_t offset,
  * As dvsm_region_load(). What has no memory in the region becomes a hole of the file,
  * or zeroes where that cannot be, and takes no memory; on MEMFD_HUGETLB, where nothing
  * tells it, it takes the pages that are reserved for it. Others may write to the file
- * elsewhere meanwhile. Says nothing about stable storage: fsync(2) does.
+ * elsewhere meanwhile. Says nothing about stable storage: fsync(2) does. The region's
+ * file is opened once more, too, always: record locks on it end.
  *
  * Return: as dvsm_region_load(); -EINVAL for a descriptor with O_APPEND, which writes at
  * the end whatever the offset; -ENOSPC, -EFBIG and what else write(2) says.

@@ -628,6 +628,53 @@ TEST_F(io, descriptor_past_the_page_cache_takes_any_offset_and_length)
 	free(expected);
 }
 
+/* No other descriptor of the file can be had, so not even one byte can be written: it is lengthened all the same. */
+TEST_F(io, descriptor_past_the_page_cache_lengthens_where_nothing_can_be_opened)
+{
+	struct dvsm_io_result result;
+	char path[32];
+	int direct;
+
+	if (!has_direct(self->file))
+		SKIP(return, "no O_DIRECT in this file system");
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", self->file);
+	direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	ASSERT_LE(0, direct);
+	if (fallocate(direct, 0, 0, 1) && errno == EOPNOTSUPP)
+		SKIP(return, "no fallocate() in this file system");
+	ASSERT_EQ(0, ftruncate(self->file, 0));
+	fill(self->map, LENGTH, 15);
+	ASSERT_TRUE(forbid(SYS_openat, EACCES));
+	ASSERT_EQ(0, dvsm_region_store(self->region, 0, direct, 0, 0, OPTIONS(), &result));
+	EXPECT_EQ(LENGTH, result.done);
+	EXPECT_EQ(LENGTH, lseek(self->file, 0, SEEK_END));
+	memset(self->map, 0, LENGTH);
+	ASSERT_EQ(0, dvsm_region_load(self->region, 0, direct, 0, 0, OPTIONS(), &result));
+	EXPECT_EQ(LENGTH, result.done);
+	EXPECT_FAILS(EINVAL, dvsm_region_load(self->region, 0, direct, 0, 100, OPTIONS(), NULL));
+	close(direct);
+}
+
+/* An end that he can write himself needs no other descriptor. */
+TEST_F(io, descriptor_past_the_page_cache_goes_first)
+{
+	bool opens = !(variant->how & DVSM_IO_F_BUFFERED);
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	char path[32];
+	int direct;
+
+	if (!has_direct(self->file))
+		SKIP(return, "no O_DIRECT in this file system");
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", self->file);
+	direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	ASSERT_LE(0, direct);
+	ASSERT_EQ(0, ftruncate(self->file, LENGTH));
+	ASSERT_EQ(0, fcntl(direct, F_SETLK, &lock));
+	ASSERT_EQ(0, dvsm_region_load(self->region, 0, direct, 0, 0, OPTIONS(), NULL));
+	EXPECT_EQ(opens, IN_CHILD(!fcntl(direct, F_SETLK, &lock)));
+	close(direct);
+}
+
 struct side {
 	const struct dvsm_region *region;
 	const struct dvsm_io_options *options;
