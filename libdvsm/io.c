@@ -82,6 +82,7 @@ struct dvsm_io {
 	uint64_t fixed;		/* the same, registered as a buffer for each piece */
 	uint64_t next;		/* position that was not asked for yet */
 	uint32_t nr_in_flight;
+	bool ending;		/* after an error: nothing is sent again, nor carried in the ordinary way */
 };
 
 /* Whether the kernel takes the region as fixed buffers. */
@@ -341,6 +342,13 @@ static int dvsm_io_complete(struct dvsm_io *io, struct dvsm_io_slot *slot, int a
 
 	slot->in_use = false;
 	io->nr_in_flight--;
+	if (io->ending) {
+		if (answer > 0) {
+			io->result.done += answer;
+			io->result.direct += answer;
+		}
+		return 0;
+	}
 	if (answer == -EINTR || answer == -EAGAIN) {
 		dvsm_io_prepare(io, slot);
 		return 0;
@@ -407,6 +415,7 @@ static int dvsm_io_reap(struct dvsm_io *io)
 		first = dvsm_io_complete(io, slot, answer);
 		if (!error)
 			error = first;
+		io->ending = error;
 	}
 	return error;
 }
@@ -472,6 +481,7 @@ static int dvsm_io_uring(struct dvsm_io *io, uint64_t at, uint64_t end)
 	} while (!error && (io->nr_in_flight || dvsm_io_wants_memory(io, end)));
 	io->result.how |= DVSM_IO_HOW_URING | (io->fixed ? DVSM_IO_HOW_FIXED : 0);
 	/* The memory is the kernel's to write to until all are back. */
+	io->ending = error;
 	while (io->nr_in_flight && !dvsm_io_wait(io))
 		dvsm_io_reap(io);
 	return error;
