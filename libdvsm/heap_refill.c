@@ -9,7 +9,9 @@
 #include <emmintrin.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "heap_cpu.h"
 #include "heap_slab.h"
@@ -703,15 +705,39 @@ static bool dvsm_cpu_has_blocks(const struct dvsm_heap *heap, uint32_t cpu)
 	return false;
 }
 
-/* As sched_getaffinity() said: it leaves CPUs that are offline out, and a thread that may run on every one may on these, too. */
-static void dvsm_cpu_return(const cpu_set_t *before)
+/* The C library's are of 1024 CPUs, and the kernel refuses to tell of more than it is given room for. */
+struct dvsm_cpu_mask {
+	unsigned long bits[DVSM_HEAP_CPUS_MAX / 8 / sizeof(long)];
+};
+
+static bool dvsm_affinity_get(struct dvsm_cpu_mask *mask)
 {
-	cpu_set_t all, now;
+	memset(mask, 0, sizeof(*mask));
+	return syscall(SYS_sched_getaffinity, 0, sizeof(*mask), mask) > 0;
+}
+
+static bool dvsm_affinity_set(const struct dvsm_cpu_mask *mask)
+{
+	return !syscall(SYS_sched_setaffinity, 0, sizeof(*mask), mask);
+}
+
+static bool dvsm_affinity_set_one(uint32_t cpu)
+{
+	struct dvsm_cpu_mask one = { { 0 } };
+
+	one.bits[cpu / 64] = 1UL << cpu % 64;
+	return dvsm_affinity_set(&one);
+}
+
+/* As sched_getaffinity() said: it leaves CPUs that are offline out, and a thread that may run on every one may on these, too. */
+static void dvsm_cpu_return(const struct dvsm_cpu_mask *before)
+{
+	struct dvsm_cpu_mask all, now;
 
 	memset(&all, 0xff, sizeof(all));
-	if (sched_setaffinity(0, sizeof(all), &all) || sched_getaffinity(0, sizeof(now), &now) ||
-	    !CPU_EQUAL(&now, before))
-		sched_setaffinity(0, sizeof(*before), before);
+	if (!dvsm_affinity_set(&all) || !dvsm_affinity_get(&now) ||
+	    memcmp(&now, before, sizeof(now)) != 0)
+		dvsm_affinity_set(before);
 }
 
 /**
@@ -722,25 +748,20 @@ static void dvsm_cpu_return(const cpu_set_t *before)
  */
 size_t dvsm_cpu_drain(const struct dvsm_heap *heap)
 {
-	cpu_set_t before, one;
+	struct dvsm_cpu_mask before;
 	struct dvsm_hold hold;
-	bool moved = false;
+	bool moved = false, known;
 	uint32_t cpu, index;
 	size_t nr = 0;
 
 	if (!dvsm_lane_acquire(heap, &hold))
 		return 0;
-	if (sched_getaffinity(0, sizeof(before), &before))
-		CPU_ZERO(&before);
+	known = dvsm_affinity_get(&before);
 	for (cpu = 0; cpu < heap->nr_cpus; cpu++) {
-		if (cpu < CPU_SETSIZE && CPU_COUNT(&before) && dvsm_cpu_has_blocks(heap, cpu)) {
-			CPU_ZERO(&one);
-			CPU_SET(cpu, &one);
-			if (!sched_setaffinity(0, sizeof(one), &one)) {
-				moved = true;
-				for (dvsm_each_stack(index))
-					nr += dvsm_stack_drain(&hold, index, UINT32_MAX);
-			}
+		if (known && dvsm_cpu_has_blocks(heap, cpu) && dvsm_affinity_set_one(cpu)) {
+			moved = true;
+			for (dvsm_each_stack(index))
+				nr += dvsm_stack_drain(&hold, index, UINT32_MAX);
 		}
 		dvsm_cpu_leave(&hold, cpu);
 	}
