@@ -323,7 +323,8 @@ DVSM_API long dvsm_heap_reap(struct dvsm_heap *heap, int fd);
  *
  * Empties the stacks of the CPUs that the calling thread can run on (it visits each of them, whatever its affinity,
  * and comes back), gives up empty slabs, and gives back to the region the memory of free chunks. On MEMFD_HUGETLB chunks
- * keep their pages, which are the heap's for as long as it lives.
+ * keep their pages, which are the heap's for as long as it lives. A thread that was restricted to just those CPUs of its
+ * cpuset that are online cannot be told from one that was not restricted, and is not afterwards.
  *
  * Return: bytes given back.
  */
