@@ -388,6 +388,20 @@ void dvsm_chunks_free(struct dvsm_hold *hold)
 	dvsm_lane_idle(hold);
 }
 
+/* Of a chunk that was never used nobody has checked what the tables say, if the heap was damaged when it was attached. */
+static void dvsm_chunk_reset(const struct dvsm_heap *heap, uint32_t chunk)
+{
+	uint32_t page, first = chunk * DVSM_CHUNK_PAGES;
+
+	for (page = first; page < first + DVSM_CHUNK_PAGES; page++) {
+		__atomic_store_n(&heap->classes[page], DVSM_CLASS_NONE, __ATOMIC_RELAXED);
+		heap->slabs[page].class = DVSM_CLASS_NONE;
+		heap->slabs[page].delta = 0;
+		atomic_store_explicit(&heap->slabs[page].cur, 0, memory_order_relaxed);
+		atomic_store_explicit(&heap->slabs[page].owner, 0, memory_order_relaxed);
+	}
+}
+
 /* log.chunk, in hand, becomes 32 free pages; leaves the lane idle. */
 void dvsm_chunk_open(struct dvsm_hold *hold)
 {
@@ -395,6 +409,7 @@ void dvsm_chunk_open(struct dvsm_hold *hold)
 	uint64_t twice;
 
 	if (!hold->resumed || !dvsm_lane_done(hold)) {
+		dvsm_chunk_reset(hold->heap, hold->log->chunk);
 		chunk->kind = DVSM_CHUNK_OPEN;
 		atomic_store(&chunk->avail, 0);
 		dvsm_lane_begin(hold, DVSM_OP_OPEN, 0);
