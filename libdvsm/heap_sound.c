@@ -58,9 +58,22 @@ static bool dvsm_guards_are_sound(const struct dvsm_heap *heap)
 	return true;
 }
 
+/* A chunk in use, counted from 1, or none. It was counted as used before anybody could name it. */
+static bool dvsm_named_chunk_is_sound(const struct dvsm_heap *heap, uint32_t chunk)
+{
+	return !chunk || (chunk > heap->header->first_chunk &&
+			  chunk <= atomic_load(&heap->header->high_chunk));
+}
+
+/* A page of such a chunk, counted from 1, or none. */
+static bool dvsm_named_page_is_sound(const struct dvsm_heap *heap, uint32_t page)
+{
+	return !page || dvsm_named_chunk_is_sound(heap, (page - 1) / DVSM_CHUNK_PAGES + 1);
+}
+
 static bool dvsm_cpus_are_sound(const struct dvsm_heap *heap)
 {
-	uint32_t cpu, index, cur, end = heap->header->end_chunk * DVSM_CHUNK_PAGES;
+	uint32_t cpu, index;
 
 	for (cpu = 0; cpu < heap->nr_cpus; cpu++) {
 		for (dvsm_each_stack(index))
@@ -70,11 +83,10 @@ static bool dvsm_cpus_are_sound(const struct dvsm_heap *heap)
 		/* That of everything that has none. */
 		if (!dvsm_stack_is_sound(heap, dvsm_cpu_stack(heap, cpu, DVSM_CLASS_NONE), 0))
 			return false;
-		for (index = 0; index < DVSM_CLASSES; index++) {
-			cur = atomic_load(&dvsm_heap_cpu(heap, cpu)->cur[index]);
-			if (cur > end)
+		for (index = 0; index < DVSM_CLASSES; index++)
+			if (!dvsm_named_page_is_sound(heap,
+						      atomic_load(&dvsm_heap_cpu(heap, cpu)->cur[index])))
 				return false;
-		}
 	}
 	return true;
 }
@@ -113,14 +125,14 @@ static bool dvsm_chunk_is_sound(const struct dvsm_heap *heap, uint32_t chunk)
 	return true;
 }
 
-static bool dvsm_spares_are_sound(const struct dvsm_heap_header *header)
+static bool dvsm_spares_are_sound(const struct dvsm_heap *heap)
 {
 	uint32_t class;
 
 	for (class = 0; class < DVSM_CLASSES; class++)
-		if (atomic_load(&header->spare_slab[class]) > header->end_chunk * DVSM_CHUNK_PAGES)
+		if (!dvsm_named_page_is_sound(heap, atomic_load(&heap->header->spare_slab[class])))
 			return false;
-	return atomic_load(&header->spare_chunk) <= header->end_chunk;
+	return dvsm_named_chunk_is_sound(heap, atomic_load(&heap->header->spare_chunk));
 }
 
 /* The map's bits and the hints of that word are of chunks that are the allocator's. */
@@ -143,7 +155,7 @@ bool dvsm_heap_is_sound(const struct dvsm_heap *heap)
 	const struct dvsm_heap_header *header = heap->header;
 	uint32_t chunk, high = atomic_load(&header->high_chunk);
 
-	if (high < header->first_chunk || high > header->end_chunk || !dvsm_spares_are_sound(header))
+	if (high < header->first_chunk || high > header->end_chunk || !dvsm_spares_are_sound(heap))
 		return false;
 	/* Of the words between these two all bits are chunks. */
 	if (!dvsm_map_is_sound(heap, header->first_chunk / 64) ||
@@ -228,13 +240,6 @@ static bool dvsm_log_blocks_are_sound(const struct dvsm_heap *heap, const struct
 	return true;
 }
 
-/* A chunk in use, counted from 1, or none. */
-static bool dvsm_log_settle_is_sound(const struct dvsm_heap *heap, uint32_t settle)
-{
-	return !settle || (settle > heap->header->first_chunk &&
-			   settle <= atomic_load(&heap->header->high_chunk));
-}
-
 /* @hold: a lane whose holder is dead. */
 bool dvsm_log_is_sound(const struct dvsm_hold *hold)
 {
@@ -242,8 +247,8 @@ bool dvsm_log_is_sound(const struct dvsm_hold *hold)
 	const struct dvsm_log *log = hold->log;
 	uint32_t cursor = dvsm_state_cursor(dvsm_lane_state(hold));
 
-	if (!dvsm_log_settle_is_sound(heap, log->settle[0]) ||
-	    !dvsm_log_settle_is_sound(heap, log->settle[1]))
+	if (!dvsm_named_chunk_is_sound(heap, log->settle[0]) ||
+	    !dvsm_named_chunk_is_sound(heap, log->settle[1]))
 		return false;
 	switch (dvsm_state_op(dvsm_lane_state(hold))) {
 	case DVSM_OP_IDLE:

@@ -103,11 +103,29 @@ static void more_than_one_chunk_is_closed(struct dvsm_heap *heap)
 	heap->lanes[0].lock.__data.__lock = OWNER_DIED;
 }
 
+/* A dead thread was about to look at a chunk that was nobody's when the tables were damaged there. */
+static void slabs_were_nobodys(struct dvsm_heap *heap)
+{
+	uint32_t chunk = atomic_load(&heap->header->high_chunk), page;
+
+	for (page = chunk * DVSM_CHUNK_PAGES; page < (chunk + 1) * DVSM_CHUNK_PAGES; page++) {
+		heap->classes[page] = 1;
+		atomic_store(&heap->slabs[page].cur, UINT32_MAX);
+	}
+	/* The second one has no room in the first chunk, and leaves two pages of the next. */
+	if (!dvsm_heap_malloc(heap, 15 * MIB / 8) || !dvsm_heap_malloc(heap, 15 * MIB / 8) ||
+	    heap->chunks[chunk].kind != DVSM_CHUNK_OPEN)
+		abort();
+	heap->logs[0].settle[0] = chunk + 1;
+	atomic_store(&heap->lanes[0].state, 5);
+	heap->lanes[0].lock.__data.__lock = OWNER_DIED;
+}
+
 TEST(recovery_stays_in_the_table)
 {
 	void (*const damages[])(struct dvsm_heap *heap) = {
 		block_has_no_beginning, blocks_are_nowhere, tables_are_to_be_settled,
-		more_than_one_chunk_is_closed,
+		more_than_one_chunk_is_closed, slabs_were_nobodys,
 	};
 	struct dvsm_heap *heap;
 	pid_t pid;
@@ -223,6 +241,32 @@ static void hint_is_behind_the_end(struct dvsm_heap *heap)
 	heap->hints[end / 64 * DVSM_HINTS + 3] |= 1ULL << end % 64;
 }
 
+static void current_slab_is_in_the_tables(struct dvsm_heap *heap)
+{
+	atomic_store(&dvsm_heap_cpu(heap, 0)->cur[3], heap->header->first_chunk * DVSM_CHUNK_PAGES);
+}
+
+static void current_slab_was_never_used(struct dvsm_heap *heap)
+{
+	atomic_store(&dvsm_heap_cpu(heap, 0)->cur[3],
+		     atomic_load(&heap->header->high_chunk) * DVSM_CHUNK_PAGES + 1);
+}
+
+static void spare_slab_is_in_the_tables(struct dvsm_heap *heap)
+{
+	atomic_store(&heap->header->spare_slab[3], 1);
+}
+
+static void spare_slab_was_never_used(struct dvsm_heap *heap)
+{
+	atomic_store(&heap->header->spare_slab[3], heap->header->end_chunk * DVSM_CHUNK_PAGES);
+}
+
+static void spare_chunk_was_never_used(struct dvsm_heap *heap)
+{
+	atomic_store(&heap->header->spare_chunk, heap->header->end_chunk);
+}
+
 static void begins_at_nothing(struct dvsm_heap *heap)
 {
 	heap->header->base = 0;
@@ -243,6 +287,11 @@ static const struct {
 	{ "metadata_is_free", metadata_is_free },
 	{ "chunk_is_behind_the_end", chunk_is_behind_the_end },
 	{ "hint_is_behind_the_end", hint_is_behind_the_end },
+	{ "current_slab_is_in_the_tables", current_slab_is_in_the_tables },
+	{ "current_slab_was_never_used", current_slab_was_never_used },
+	{ "spare_slab_is_in_the_tables", spare_slab_is_in_the_tables },
+	{ "spare_slab_was_never_used", spare_slab_was_never_used },
+	{ "spare_chunk_was_never_used", spare_chunk_was_never_used },
 };
 
 TEST(numbers_that_lead_out_are_refused)
