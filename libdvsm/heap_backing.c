@@ -145,6 +145,13 @@ bool dvsm_backing_has_file(const struct dvsm_heap *heap)
 	       file.st_ino == heap->file_ino;
 }
 
+/* Whether free chunks can lose their memory at all. */
+bool dvsm_backing_can_discard(const struct dvsm_heap *heap)
+{
+	return !heap->region || (heap->region->backend != DVSM_BACKEND_MEMFD_HUGETLB &&
+				 !(heap->region->flags & DVSM_REGION_F_PINNED));
+}
+
 /*
  * Shared memory is discarded by its address where that works, which is everywhere but for who may not open the
  * device, or has an older module.

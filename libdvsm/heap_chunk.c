@@ -320,7 +320,8 @@ static bool dvsm_chunks_keep(const struct dvsm_heap *heap, uint32_t nr)
 {
 	uint64_t limit = dvsm_chunks_limit(heap);
 
-	return atomic_load(&heap->header->nr_dirty) + (uint64_t)nr <= limit ||
+	return !dvsm_backing_can_discard(heap) ||
+	       atomic_load(&heap->header->nr_dirty) + (uint64_t)nr <= limit ||
 	       (nr <= limit && dvsm_chunks_count_dirty(heap) + nr <= limit);
 }
 
@@ -489,7 +490,8 @@ void dvsm_chunks_shed(struct dvsm_hold *hold)
 	uint64_t limit = dvsm_chunks_limit(heap);
 	uint32_t chunk;
 
-	if (atomic_load(&heap->header->nr_dirty) <= limit + DVSM_RETAIN_SLACK)
+	if (!dvsm_backing_can_discard(heap) ||
+	    atomic_load(&heap->header->nr_dirty) <= limit + DVSM_RETAIN_SLACK)
 		return;
 	while (dvsm_chunks_count_dirty(heap) > limit && dvsm_chunk_find_dirty(heap, &chunk))
 		if (!dvsm_chunk_discard(hold, chunk))

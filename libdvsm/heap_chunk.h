@@ -64,6 +64,7 @@ void dvsm_misuse(const struct dvsm_heap *heap, enum dvsm_misuse what, const void
 
 /* heap_backing.c */
 bool dvsm_backing_grow(const struct dvsm_heap *heap, uint32_t first, uint32_t end);
+bool dvsm_backing_can_discard(const struct dvsm_heap *heap);
 int dvsm_backing_discard(const struct dvsm_heap *heap, uint64_t offset, uint64_t length);
 void dvsm_backing_bind(const struct dvsm_heap *heap, uint64_t offset, uint64_t length,
 		       uint32_t node);
