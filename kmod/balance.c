@@ -322,6 +322,27 @@ struct mempolicy *dvsm_balance_policy(struct vm_area_struct *vma, unsigned long 
 #endif /* CONFIG_NUMA */
 
 /**
+ * dvsm_balance_exit - Wait for who holds one of the policies above.
+ *
+ * get_mempolicy(2) does so, without the mapping that it asked, while it takes a fault.
+ *
+ * Context: module exit; no region is left.
+ */
+void dvsm_balance_exit(void)
+{
+#ifdef CONFIG_NUMA
+	struct mempolicy *const policies[] = {
+		&dvsm_policy_off, &dvsm_policy_on, &dvsm_policy_stay,
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(policies); i++)
+		while (atomic_read(&policies[i]->refcnt) > 1)
+			schedule_timeout_uninterruptible(1);
+#endif
+}
+
+/**
  * dvsm_balance_next_wanted - Take the next chunk that is to follow who uses it.
  * @region: the region
  * @chunk: the first that may be it; receives which it is

@@ -538,6 +538,7 @@ bool dvsm_balance_was_used_from(struct dvsm_region *region, u64 chunk, int node)
 bool dvsm_balance_lets_move(struct dvsm_region *region, u64 chunk, int node);
 bool dvsm_balance_next_wanted(struct dvsm_region *region, u64 *chunk, int *node);
 struct mempolicy *dvsm_balance_policy(struct vm_area_struct *vma, unsigned long addr);
+void dvsm_balance_exit(void);
 int dvsm_region_balance(struct dvsm_region *region, struct dvsm_region_balance *arg);
 
 /* name.c */

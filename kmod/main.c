@@ -113,6 +113,7 @@ static void __exit dvsm_exit(void)
 	dvsm_events_exit();
 	dvsm_share_exit();
 	dvsm_inode_exit();
+	dvsm_balance_exit();
 }
 
 module_init(dvsm_init);

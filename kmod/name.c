@@ -438,7 +438,7 @@ static unsigned int dvsm_name_describe(struct dvsm_name *names, unsigned int nr_
  * @arg: as struct dvsm_name_list says
  *
  * Context: process.
- * Return: 0, -EFAULT or -ENOMEM.
+ * Return: 0; -EFAULT; -ENOMEM; -EINTR after a fatal signal.
  */
 int dvsm_name_list(struct dvsm_name_list *arg)
 {
@@ -458,6 +458,9 @@ int dvsm_name_list(struct dvsm_name_list *arg)
 		if (copy_to_user(user + arg->out_nr_names, names, nr * sizeof(*names)))
 			ret = -EFAULT;
 		arg->out_nr_names += nr;
+		/* Somebody may go on adding names. */
+		if (!ret && dvsm_is_interrupted())
+			ret = -EINTR;
 	} while (!ret && nr == DVSM_NAME_BATCH);
 	kfree(names);
 	return ret;

@@ -57,7 +57,7 @@ static int dvsm_pin_grow(struct dvsm_pin *pin)
 
 	if (pin->nr_folios < pin->nr_max)
 		return 0;
-	folios = kvmalloc_array(nr_max, sizeof(*folios), GFP_KERNEL_ACCOUNT);
+	folios = kvmalloc_array(nr_max, sizeof(*folios), DVSM_GFP);
 	if (!folios)
 		return -ENOMEM;
 	if (pin->nr_folios)
@@ -140,8 +140,10 @@ static void dvsm_pin_free(struct dvsm_pin *pin)
 {
 	unsigned long i;
 
-	for (i = 0; i < pin->nr_folios; i++)
+	for (i = 0; i < pin->nr_folios; i++) {
 		folio_put(pin->folios[i]);
+		cond_resched();
+	}
 	if (pin->nr_locked) {
 		atomic_long_sub(pin->nr_locked, &pin->region->nr_pinned);
 		dvsm_account_unlock(pin->locker, pin->nr_locked);

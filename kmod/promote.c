@@ -269,7 +269,10 @@ int dvsm_promote_chunk(struct dvsm_region *region, u64 chunk, int nid, gfp_t gfp
 	if (!folio)
 		return -ENOMEM;
 	dvsm_fresh_add(fresh, folio, chunk << DVSM_CHUNK_ORDER);
-	down_write(&region->family->lock);
+	if (down_write_killable(&region->family->lock)) {
+		dvsm_fresh_free(fresh);
+		return -EINTR;
+	}
 	ret = dvsm_promote_locked(region, chunk, fresh);
 	up_write(&region->family->lock);
 	dvsm_fresh_free(fresh);
