@@ -55,7 +55,7 @@ static int dvsm_share_break_keep(struct dvsm_link *writer)
 	if (share->nr_members == 2 && !other->lent)
 		place = other;
 	else
-		place = dvsm_share_hidden_place(other->region, share->chunk);
+		place = dvsm_share_hidden_place(other->region, NULL, share->chunk);
 	if (place)
 		ret = dvsm_share_copy_to(share, place->region, other->region);
 	if (ret && place)
@@ -76,12 +76,13 @@ static int dvsm_share_break_keep(struct dvsm_link *writer)
  */
 static int dvsm_share_break_away(struct dvsm_link *writer)
 {
-	struct dvsm_share *own = dvsm_share_create_hidden(writer->region, writer->chunk);
+	struct dvsm_region *region = writer->region;
+	struct dvsm_share *own = dvsm_share_create_hidden(region, region, writer->chunk);
 	int ret;
 
 	if (!own)
 		return -ENOMEM;
-	ret = dvsm_share_copy_to(writer->content, own->store, writer->region);
+	ret = dvsm_share_copy_to(writer->content, own->store, region);
 	if (ret) {
 		dvsm_share_end_store(own, false);
 		dvsm_share_free_if_unused(own);
@@ -184,7 +185,7 @@ static struct dvsm_share *dvsm_share_create_over(struct dvsm_link *writer)
 	struct mem_cgroup *old;
 
 	if (writer->lent || payer != writer->region || !writer->region->parent_id)
-		share = dvsm_share_create_hidden(payer, writer->chunk);
+		share = dvsm_share_create_hidden(payer, writer->region, writer->chunk);
 	else
 		share = dvsm_share_create(writer);
 	if (!share)
@@ -372,7 +373,7 @@ static int dvsm_share_go_on(struct dvsm_link *link, struct folio *held, int erro
 	if (share->terms.strict || share->under->terms.strict)
 		return error;
 	payer = dvsm_share_payer(link, share->under);
-	if (payer == link->region || !dvsm_region_is_hidden_for(share->store, payer))
+	if (payer == link->region || !dvsm_region_is_hidden_for(share->store, payer, link->region))
 		return error;
 	dvsm_share_unmap(share);
 	/* The parts may have writers, whose writes a copy would miss. */

@@ -243,6 +243,7 @@ struct dvsm_region {
 					 */
 	struct list_head member;	/* family->members_lock; empty for hidden regions */
 	struct list_head hidden;	/* family->hidden_lock; of hidden regions */
+	u64 futex_owner;		/* of hidden regions: see dvsm_region_futex_owner() */
 	struct list_head names;		/* dvsm_names_lock */
 	struct dvsm_hub *hub;		/* of members and events; NULL until wanted, then constant */
 
@@ -325,8 +326,10 @@ void dvsm_region_free(struct dvsm_region *region);
 struct dvsm_region *dvsm_region_create_inode(u64 length, u32 flags,
 					     struct dvsm_policy *policy, const char *label,
 					     struct dvsm_family *family);
-bool dvsm_region_is_hidden_for(const struct dvsm_region *region, const struct dvsm_region *payer);
-struct dvsm_region *dvsm_region_create_hidden(struct dvsm_region *payer);
+bool dvsm_region_is_hidden_for(const struct dvsm_region *region, const struct dvsm_region *payer,
+			       const struct dvsm_region *reader);
+struct dvsm_region *dvsm_region_create_hidden(struct dvsm_region *payer,
+					      const struct dvsm_region *reader);
 void dvsm_region_retire(struct dvsm_region *region);
 void dvsm_region_unmap(struct dvsm_region *region, loff_t start, loff_t length);
 struct file *dvsm_region_create(u64 length, u32 flags, struct dvsm_policy *policy,
@@ -350,6 +353,7 @@ void dvsm_inode_exit(void);
 int dvsm_inode_pin(void);
 void dvsm_inode_unpin(void);
 struct inode *dvsm_inode_create(struct dvsm_region *region);
+void dvsm_inode_share_futexes(struct inode *inode, struct inode *like);
 void dvsm_inode_retire(struct inode *inode);
 struct inode *dvsm_inode_create_scratch(void);
 struct file *dvsm_inode_open(struct inode *inode, int flags);

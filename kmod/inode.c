@@ -18,6 +18,7 @@
 #include <linux/mount.h>
 #include <linux/pagemap.h>
 #include <linux/pseudo_fs.h>
+#include <linux/random.h>
 #include <linux/slab.h>
 
 #include "dvsm.h"
@@ -189,9 +190,23 @@ struct inode *dvsm_inode_create(struct dvsm_region *region)
 	i_size_write(inode, region->length);
 	/* Open for writing, as far as khugepaged's read-only file THP cares. */
 	atomic_inc(&inode->i_writecount);
+	/* Else the core numbers it with the first futex. It counts from 1. */
+	atomic64_set(&inode->i_sequence, get_random_u64() | BIT_ULL(63));
 	inode->i_private = region;
 	region->inode = inode;
 	return inode;
+}
+
+/**
+ * dvsm_inode_share_futexes - Let futexes in two inodes be the same, where their offsets are.
+ * @inode: nobody has used it yet
+ * @like: gives the number
+ *
+ * Context: any.
+ */
+void dvsm_inode_share_futexes(struct inode *inode, struct inode *like)
+{
+	atomic64_set(&inode->i_sequence, atomic64_read(&like->i_sequence));
 }
 
 /**

@@ -345,28 +345,44 @@ static u32 dvsm_region_hidden_flags(const struct dvsm_region *payer)
 	return DVSM_REGION_F_HIDDEN | (payer->flags & DVSM_REGION_F_HUGE_REQUIRED);
 }
 
+/*
+ * Whose futexes a hidden region's are. The core knows a futex by inode and offset, and who
+ * sleeps on one is not seen by whoever moves its page: so a page that the family's first
+ * region writes to stays in inodes of one number. Snapshots' stay where they are unless
+ * they have snapshots of their own.
+ */
+static u64 dvsm_region_futex_owner(const struct dvsm_region *reader)
+{
+	return reader && !reader->parent_id ? reader->id : 0;
+}
+
 /**
  * dvsm_region_is_hidden_for - Whether a hidden region's memory is as another's.
  * @region: the hidden region
  * @payer: the region that contents are kept for
+ * @reader: the region that is to read them, alone at first; NULL for several
  *
  * Context: any.
  * Return: true if the same user and cgroup pay, and the wishes are the same.
  */
-bool dvsm_region_is_hidden_for(const struct dvsm_region *region, const struct dvsm_region *payer)
+bool dvsm_region_is_hidden_for(const struct dvsm_region *region, const struct dvsm_region *payer,
+			       const struct dvsm_region *reader)
 {
 	return region->user == payer->user && region->memcg == payer->memcg &&
-	       region->flags == dvsm_region_hidden_flags(payer);
+	       region->flags == dvsm_region_hidden_flags(payer) &&
+	       region->futex_owner == dvsm_region_futex_owner(reader);
 }
 
 /**
  * dvsm_region_create_hidden - Make a place for contents of a family.
  * @payer: the region whose user and cgroup pay for what is put there
+ * @reader: as for dvsm_region_is_hidden_for()
  *
  * Context: may sleep.
  * Return: the region, kept by the family, or NULL without memory.
  */
-struct dvsm_region *dvsm_region_create_hidden(struct dvsm_region *payer)
+struct dvsm_region *dvsm_region_create_hidden(struct dvsm_region *payer,
+					      const struct dvsm_region *reader)
 {
 	struct dvsm_region *region;
 
@@ -376,7 +392,13 @@ struct dvsm_region *dvsm_region_create_hidden(struct dvsm_region *payer)
 		return NULL;
 	region->family = payer->family;
 	region->memcg = dvsm_memcg_get(payer->memcg);
-	return dvsm_region_embody(region);
+	region = dvsm_region_embody(region);
+	if (region) {
+		region->futex_owner = dvsm_region_futex_owner(reader);
+		if (region->futex_owner)
+			dvsm_inode_share_futexes(region->inode, reader->inode);
+	}
+	return region;
 }
 
 /**

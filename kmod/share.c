@@ -410,16 +410,18 @@ void dvsm_links_retire(struct dvsm_region *region)
 }
 
 /* A family's place for contents that belong to no open region alone. */
-static struct dvsm_region *dvsm_share_hidden_store(struct dvsm_region *payer, u64 chunk)
+static struct dvsm_region *dvsm_share_hidden_store(struct dvsm_region *payer,
+						   const struct dvsm_region *reader, u64 chunk)
 {
 	struct dvsm_family *family = payer->family;
 	struct dvsm_region *region;
 
 	mutex_lock(&family->hidden_lock);
 	list_for_each_entry(region, &family->hidden, hidden)
-		if (!xa_load(&region->links, chunk) && dvsm_region_is_hidden_for(region, payer))
+		if (!xa_load(&region->links, chunk) &&
+		    dvsm_region_is_hidden_for(region, payer, reader))
 			goto out;
-	region = dvsm_region_create_hidden(payer);
+	region = dvsm_region_create_hidden(payer, reader);
 	if (region)
 		list_add(&region->hidden, &family->hidden);
 out:
@@ -430,15 +432,17 @@ out:
 /**
  * dvsm_share_hidden_place - A place for contents in a hidden region.
  * @payer: whose user and cgroup pay, for what says so, too
+ * @reader: the region that is to read them, alone at first; NULL for several
  * @chunk: the chunk
  *
  * Context: sharing may change.
  * Return: the hidden region's link, or NULL without memory.
  */
-struct dvsm_link *dvsm_share_hidden_place(struct dvsm_region *payer, u64 chunk)
+struct dvsm_link *dvsm_share_hidden_place(struct dvsm_region *payer,
+					  const struct dvsm_region *reader, u64 chunk)
 {
 	struct mem_cgroup *old = set_active_memcg(payer->memcg);
-	struct dvsm_region *store = dvsm_share_hidden_store(payer, chunk);
+	struct dvsm_region *store = dvsm_share_hidden_store(payer, reader, chunk);
 	struct dvsm_link *link = NULL;
 
 	if (store && !dvsm_place_lend(store, payer, chunk))
@@ -450,14 +454,16 @@ struct dvsm_link *dvsm_share_hidden_place(struct dvsm_region *payer, u64 chunk)
 /**
  * dvsm_share_create_hidden - Make a share of nothing, in a hidden region.
  * @payer: whose user and cgroup pay for what it gets
+ * @reader: the region that is to be its member
  * @chunk: the chunk
  *
  * Context: sharing may change.
  * Return: the share, which has no member yet, or NULL without memory.
  */
-struct dvsm_share *dvsm_share_create_hidden(struct dvsm_region *payer, u64 chunk)
+struct dvsm_share *dvsm_share_create_hidden(struct dvsm_region *payer,
+					    const struct dvsm_region *reader, u64 chunk)
 {
-	struct dvsm_link *place = dvsm_share_hidden_place(payer, chunk);
+	struct dvsm_link *place = dvsm_share_hidden_place(payer, reader, chunk);
 	struct mem_cgroup *old;
 	struct dvsm_share *share;
 
@@ -480,7 +486,8 @@ struct dvsm_share *dvsm_share_create_hidden(struct dvsm_region *payer, u64 chunk
  */
 int dvsm_share_leave_to_hole(struct dvsm_link *link)
 {
-	struct dvsm_share *hole = dvsm_share_create_hidden(link->region, link->chunk);
+	struct dvsm_share *hole = dvsm_share_create_hidden(link->region, link->region,
+							   link->chunk);
 
 	if (!hole)
 		return -ENOMEM;

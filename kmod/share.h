@@ -75,7 +75,8 @@ void dvsm_links_retire(struct dvsm_region *region);
 struct dvsm_share *dvsm_share_of(struct dvsm_region *region, u64 chunk);
 struct dvsm_share *dvsm_share_make(struct dvsm_region *region, u64 chunk);
 struct dvsm_share *dvsm_share_create(struct dvsm_link *link);
-struct dvsm_share *dvsm_share_create_hidden(struct dvsm_region *payer, u64 chunk);
+struct dvsm_share *dvsm_share_create_hidden(struct dvsm_region *payer,
+					    const struct dvsm_region *reader, u64 chunk);
 void dvsm_share_join(struct dvsm_share *share, struct dvsm_link *link);
 void dvsm_share_leave(struct dvsm_link *link);
 void dvsm_share_diverge(struct dvsm_link *link);
@@ -91,7 +92,8 @@ void dvsm_share_end_store(struct dvsm_share *share, bool keep_folios);
 void dvsm_share_end_if_unread(struct dvsm_share *share);
 void dvsm_share_remove(struct dvsm_link *link);
 void dvsm_share_become_own(struct dvsm_link *link);
-struct dvsm_link *dvsm_share_hidden_place(struct dvsm_region *payer, u64 chunk);
+struct dvsm_link *dvsm_share_hidden_place(struct dvsm_region *payer,
+					  const struct dvsm_region *reader, u64 chunk);
 
 /* copy.c */
 struct mem_cgroup *dvsm_memcg_use(struct mem_cgroup *memcg);
