@@ -651,7 +651,11 @@ TEST_F(io, descriptor_past_the_page_cache_lengthens_where_nothing_can_be_opened)
 	memset(self->map, 0, LENGTH);
 	ASSERT_EQ(0, dvsm_region_load(self->region, 0, direct, 0, 0, OPTIONS(), &result));
 	EXPECT_EQ(LENGTH, result.done);
-	EXPECT_FAILS(EINVAL, dvsm_region_load(self->region, 0, direct, 0, 100, OPTIONS(), NULL));
+	/* A file system in memory takes any number of bytes. */
+	if (pread(direct, self->map, 100, 0) < 0 && errno == EINVAL)
+		EXPECT_FAILS(EINVAL, dvsm_region_load(self->region, 0, direct, 0, 100, OPTIONS(), NULL));
+	else
+		EXPECT_EQ(0, dvsm_region_load(self->region, 0, direct, 0, 100, OPTIONS(), NULL));
 	close(direct);
 }
 
