@@ -265,7 +265,7 @@ TEST(how_much_is_in_use_is_counted_anew_after_a_death)
 			die_with_a_chunk(heap, chunk);
 		heap->lanes[0].lock.__data.__lock = FUTEX_OWNER_DIED;
 		ASSERT_EQ(0, dvsm_heap_check(heap, 2));
-		EXPECT_EQ(i + 1, atomic_load(&header->nr_deaths));
+		EXPECT_EQ(i + 1U, atomic_load(&header->nr_deaths));
 		EXPECT_EQ(used, atomic_load(&header->nr_used)) TH_LOG("death %d", i);
 		EXPECT_EQ(dirty, atomic_load(&header->nr_dirty)) TH_LOG("death %d", i);
 	}

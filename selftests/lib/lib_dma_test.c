@@ -616,7 +616,7 @@ TEST_F(io, descriptor_past_the_page_cache_takes_any_offset_and_length)
 		EXPECT_EQ(0, dvsm_region_store(self->region, at + i / 3, direct, at, length,
 					       OPTIONS(), &result));
 		EXPECT_EQ(length, result.done);
-		EXPECT_EQ(at + length, lseek(self->file, 0, SEEK_END));
+		EXPECT_EQ((off_t)(at + length), lseek(self->file, 0, SEEK_END));
 		memset(self->map, 0, LENGTH);
 		EXPECT_EQ(0, dvsm_region_load(self->region, at + i / 3, direct, at, 0, OPTIONS(),
 					      &result));
