@@ -197,6 +197,7 @@ struct hog {
 };
 
 int hog_fragment(struct hog *hog, int node);
+int hog_fill_pool_late(const struct hog *hog);
 void hog_release(struct hog *hog);
 void hog_settle(const struct hog *hog);
 

@@ -234,21 +234,27 @@ static int hog_fill_pool(const struct hog *hog)
 }
 
 /*
- * What compaction can make whole, and what the kernel gives back late, goes into the pool as well:
- * nobody finds much more than HOG_HUGE_LEFT later, however hard he tries.
+ * All that the kernel can make whole goes into the pool as well, also what it gives back late: the
+ * pool asks as hard as anybody may. Half of HOG_HUGE_LEFT is given back: nobody finds much more
+ * later, however hard he tries.
  */
-static int hog_fill_pool_late(const struct hog *hog)
+int hog_fill_pool_late(const struct hog *hog)
 {
-	unsigned long end = clock_ms() + 60000;
-	int ret = 0;
+	unsigned long end = clock_ms() + 60000, now, last;
+	int ret = pool_read(hog->node, &now);
 
-	node_compact(hog->node);
-	while (!ret && node_free_huge(hog->node) > HOG_HUGE_LEFT) {
+	do {
 		if (clock_ms() > end)
 			return -EAGAIN;
-		ret = hog_fill_pool(hog);
-		node_compact(hog->node);
-	}
+		do {
+			last = now;
+			node_compact(hog->node);
+			ret = ret ?: pool_write(hog->node, now + HOG_LENGTH / CHUNK);
+			ret = ret ?: pool_read(hog->node, &now);
+		} while (!ret && now > last);
+		now -= HOG_HUGE_LEFT / 2 / CHUNK;
+		ret = ret ?: pool_write(hog->node, now);
+	} while (!ret && node_free_huge(hog->node) > HOG_HUGE_LEFT);
 	return ret;
 }
 
