@@ -7,6 +7,7 @@
  *
  *   soak SECONDS
  */
+#include <signal.h>
 #include <sys/wait.h>
 
 #include "fail_nth.h"
@@ -15,6 +16,8 @@
 
 #define NR_WRITERS	3
 #define NR_NTH		60	/* allocations of an operation, one of which fails */
+#define CYCLE		10000	/* ms */
+#define CALM		3000
 
 static struct field *field;
 static unsigned long *nr_faults;	/* injected */
@@ -83,13 +86,39 @@ static pid_t start(unsigned int i)
 	return pid;
 }
 
+/* All who disturb, but not who they began. */
+static void disturbers_signal(const pid_t *pids, int signal)
+{
+	unsigned int i;
+
+	for (i = NR_WRITERS; i < NR_PROCESSES; i++)
+		if (pids[i] > 0)
+			kill(pids[i], signal);
+}
+
+/*
+ * Where all is slow, writers hardly get on while they are disturbed, and would read little of what
+ * was done to their words: of each CYCLE, the last CALM is theirs.
+ */
+static bool is_calm(void)
+{
+	unsigned long now = clock_ms();
+
+	return now < field->end - CYCLE && now % CYCLE >= CYCLE - CALM;
+}
+
 /* Whoever ends before the end has something to say. Returns how many ended wrong. */
 static unsigned int watch(pid_t *pids)
 {
 	unsigned int i, nr = NR_PROCESSES, failed = 0;
 	unsigned long told = clock_ms();
+	bool calm = false;
 
 	while (nr) {
+		if (is_calm() != calm) {
+			calm = !calm;
+			disturbers_signal(pids, calm ? SIGSTOP : SIGCONT);
+		}
 		for (i = 0; i < NR_PROCESSES; i++) {
 			int status;
 

@@ -227,10 +227,12 @@ STORM_CALL storm_merge(struct field *field)
 		if (snapshot < 0)
 			WRONG;
 		n++;
-		if (pwrite(snapshot, &n, 8, FIELD_SCRATCH + CHUNK / 2) != 8 && errno != EHWPOISON)
+		/* Whoever wrote to the scratch without memory for a copy has cost the snapshot that chunk. */
+		if (pwrite(snapshot, &n, 8, FIELD_SCRATCH + CHUNK / 2) != 8 && errno != EHWPOISON &&
+		    errno != EIO)
 			WRONG;
 		ret = snapshot_merge(field->fd, snapshot, DVSM_MERGE_F_SNAPSHOT_WINS, &merge);
-		if (ret && ret != -EBUSY)
+		if (ret && ret != -EBUSY && ret != -EIO && ret != -EHWPOISON)
 			WRONG;
 		close(snapshot);
 		if (!ret)
