@@ -186,7 +186,7 @@ void pools_leave(unsigned long left);
 void node_heal(int node);
 
 #define HOG_HUGE_LEFT	(64 * MIB)
-#define HOG_NEEDS	(768 * MIB)	/* free of a node; the rest of it may be lent */
+#define HOG_REGION	(2 * HOG_HUGE_LEFT)	/* that cannot have huge pages alone */
 
 struct hog {
 	int node;
@@ -197,7 +197,7 @@ struct hog {
 };
 
 int hog_fragment(struct hog *hog, int node);
-int hog_fill_pool_late(const struct hog *hog);
+int hog_fragment_for_regions(struct hog *hog, int dev, int node);
 void hog_release(struct hog *hog);
 void hog_settle(const struct hog *hog);
 

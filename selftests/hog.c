@@ -16,6 +16,7 @@
 #define HOG_RESERVE	(32 * MIB)	/* left free, so that nobody is killed */
 #define HOG_LENGTH	(448 * MIB)	/* what is broken */
 #define HOG_PINS_MAX	1024		/* 2 MiB blocks that it may lie in */
+#define HOG_NEEDS	(768 * MIB)	/* free of a node; the rest of it may be lent */
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE	23
@@ -238,7 +239,7 @@ static int hog_fill_pool(const struct hog *hog)
  * pool asks as hard as anybody may. Half of HOG_HUGE_LEFT is given back: nobody finds much more
  * later, however hard he tries.
  */
-int hog_fill_pool_late(const struct hog *hog)
+static int hog_fill_pool_late(const struct hog *hog)
 {
 	unsigned long end = clock_ms() + 60000, now, last;
 	int ret = pool_read(hog->node, &now);
@@ -307,6 +308,36 @@ int hog_fragment(struct hog *hog, int node)
 	if (ret)
 		hog_release(hog);
 	free(iov);
+	return ret;
+}
+
+/* Whether a region on the node has to take small folios, too. */
+static bool regions_fall_back(int dev, int node)
+{
+	struct dvsm_region_info info = {};
+	int fd = region_create_on(dev, HOG_REGION, 0, DVSM_POLICY_BIND, 1ULL << node);
+
+	region_populate(fd, 0, 0, NULL);
+	region_info(fd, &info);
+	close(fd);
+	return info.out_nr_fallbacks;
+}
+
+/*
+ * The same for who needs to find it so: what somebody else freed just before may come back late,
+ * and in huge pages, which are lent then, too.
+ */
+int hog_fragment_for_regions(struct hog *hog, int dev, int node)
+{
+	int ret, tries;
+
+	pool_leave(node, HOG_NEEDS);
+	ret = hog_fragment(hog, node);
+	for (tries = 0; !ret && tries < 10 && !regions_fall_back(dev, node); tries++) {
+		ret = hog_fill_pool_late(hog);
+		if (ret)
+			hog_release(hog);
+	}
 	return ret;
 }
 

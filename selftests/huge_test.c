@@ -6,7 +6,33 @@
  */
 #include "fixture.h"
 
-#define LENGTH (64 * CHUNK)	/* twice what is left in huge pages */
+#define LENGTH HOG_REGION
+
+FIXTURE(fragmented) {
+	int dev;
+	int node, other;
+	struct hog hog;
+};
+
+FIXTURE_SETUP(fragmented)
+{
+	int ret;
+
+	OPEN_DEVICE_OR_SKIP(self->dev);
+	NEED_NODES(2);
+	self->other = __builtin_ctzll(node_mask());
+	self->node = 63 - __builtin_clzll(node_mask());
+	ret = hog_fragment_for_regions(&self->hog, self->dev, self->node);
+	if (ret && !getenv("DVSM_VM"))
+		SKIP(return, "cannot fragment a node: %s", strerror(-ret));
+	ASSERT_EQ(0, ret) TH_LOG("fragmenting a node: %s", strerror(-ret));
+}
+
+FIXTURE_TEARDOWN_PARENT(fragmented)
+{
+	EXPECT_NO_LEAK();
+	hog_settle(&self->hog);
+}
 
 /* Walks the chunks of a full region: what they are made of must add up. */
 struct makeup {
@@ -35,48 +61,6 @@ static void look(int fd, int node, struct makeup *makeup)
 			abort();
 	}
 	free(chunks);
-}
-
-/* Whether a region on the node cannot have huge pages alone. */
-static bool is_fragmented(int dev, int node)
-{
-	int fd = region_create_on(dev, LENGTH, 0, DVSM_POLICY_BIND, 1ULL << node);
-	struct makeup makeup = {};
-
-	if (!region_populate(fd, 0, 0, NULL))
-		look(fd, node, &makeup);
-	close(fd);
-	return makeup.small;
-}
-
-FIXTURE(fragmented) {
-	int dev;
-	int node, other;
-	struct hog hog;
-};
-
-FIXTURE_SETUP(fragmented)
-{
-	int ret, tries;
-
-	OPEN_DEVICE_OR_SKIP(self->dev);
-	NEED_NODES(2);
-	self->other = __builtin_ctzll(node_mask());
-	self->node = 63 - __builtin_clzll(node_mask());
-	pool_leave(self->node, HOG_NEEDS);
-	ret = hog_fragment(&self->hog, self->node);
-	if (ret && !getenv("DVSM_VM"))
-		SKIP(return, "cannot fragment a node: %s", strerror(-ret));
-	ASSERT_EQ(0, ret) TH_LOG("fragmenting a node: %s", strerror(-ret));
-	/* What was freed just before may have come back late, and in huge pages: they are lent, too. */
-	for (tries = 0; !is_fragmented(self->dev, self->node) && tries < 10; tries++)
-		ASSERT_EQ(0, hog_fill_pool_late(&self->hog));
-}
-
-FIXTURE_TEARDOWN_PARENT(fragmented)
-{
-	EXPECT_NO_LEAK();
-	hog_settle(&self->hog);
 }
 
 TEST_F(fragmented, region_falls_back_to_small_folios_and_says_so)

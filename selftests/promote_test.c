@@ -474,8 +474,7 @@ FIXTURE_SETUP(promote_hog)
 	NEED_NODES(2);
 	ASSERT_EQ(0, param_set("promote_seconds", 0));
 	self->node = 63 - __builtin_clzll(node_mask());
-	pool_leave(self->node, HOG_NEEDS);
-	ret = hog_fragment(&self->hog, self->node);
+	ret = hog_fragment_for_regions(&self->hog, self->dev, self->node);
 	if (ret && !getenv("DVSM_VM"))
 		SKIP(return, "cannot fragment a node: %s", strerror(-ret));
 	ASSERT_EQ(0, ret) TH_LOG("fragmenting a node: %s", strerror(-ret));
@@ -487,8 +486,6 @@ FIXTURE_TEARDOWN_PARENT(promote_hog)
 	EXPECT_NO_LEAK();
 	hog_settle(&self->hog);
 }
-
-#define HOG_LENGTH_HERE	(64 * CHUNK)
 
 /* How many bytes are huge once at least @wanted are, or after two minutes. */
 static uint64_t huge_after_work(int fd, uint64_t wanted)
@@ -509,20 +506,20 @@ static uint64_t huge_after_work(int fd, uint64_t wanted)
 
 TEST_F_TIMEOUT(promote_hog, without_huge_folios_chunks_stay_and_with_them_they_grow, HOG_TIMEOUT)
 {
-	int fd = region_create_on(self->dev, HOG_LENGTH_HERE, 0, DVSM_POLICY_BIND,
+	int fd = region_create_on(self->dev, HOG_REGION, 0, DVSM_POLICY_BIND,
 				  1ULL << self->node);
-	char *map = region_map(fd, HOG_LENGTH_HERE, 0);
+	char *map = region_map(fd, HOG_REGION, 0);
 	struct dvsm_region_promote arg;
 	struct dvsm_region_info info;
 	unsigned long end;
 
 	ASSERT_NE(MAP_FAILED, map);
-	stamp(map, HOG_LENGTH_HERE, 3);
+	stamp(map, HOG_REGION, 3);
 	ASSERT_EQ(0, region_info(fd, &info));
 	ASSERT_LT(0, info.out_nr_fallbacks);
 	ASSERT_EQ(0, region_promote(fd, 0, 0, &arg));
 	EXPECT_LT(0, arg.out_nr_nomem);
-	EXPECT_EQ(0, stamps_wrong(map, HOG_LENGTH_HERE, 3));
+	EXPECT_EQ(0, stamps_wrong(map, HOG_REGION, 3));
 	hog_release(&self->hog);
 	/* What the kernel's compaction is moving is busy for as long. */
 	end = clock_ms() + 60000;
@@ -531,33 +528,33 @@ TEST_F_TIMEOUT(promote_hog, without_huge_folios_chunks_stay_and_with_them_they_g
 		EXPECT_EQ(0, arg.out_nr_nomem);
 	} while (arg.out_nr_busy && clock_ms() < end);
 	ASSERT_EQ(0, region_info(fd, &info));
-	EXPECT_EQ(HOG_LENGTH_HERE, info.out_resident_huge);
+	EXPECT_EQ(HOG_REGION, info.out_resident_huge);
 	EXPECT_EQ(self->node, page_node_read(map));
-	EXPECT_EQ(0, stamps_wrong(map, HOG_LENGTH_HERE, 3));
+	EXPECT_EQ(0, stamps_wrong(map, HOG_REGION, 3));
 }
 
 TEST_F_TIMEOUT(promote_hog, worker_does_it_when_it_is_on, HOG_TIMEOUT)
 {
-	int fd = region_create_on(self->dev, HOG_LENGTH_HERE, 0, DVSM_POLICY_BIND,
+	int fd = region_create_on(self->dev, HOG_REGION, 0, DVSM_POLICY_BIND,
 				  1ULL << self->node);
-	char *map = region_map(fd, HOG_LENGTH_HERE, 0);
+	char *map = region_map(fd, HOG_REGION, 0);
 	struct dvsm_region_info info;
 	uint64_t huge;
 
 	ASSERT_NE(MAP_FAILED, map);
-	stamp(map, HOG_LENGTH_HERE, 3);
+	stamp(map, HOG_REGION, 3);
 	hog_release(&self->hog);
 	ASSERT_EQ(0, region_info(fd, &info));
 	huge = info.out_resident_huge;
-	ASSERT_GT(HOG_LENGTH_HERE, huge);
+	ASSERT_GT(HOG_REGION, huge);
 	/* Off: nothing happens. */
 	sleep_ms(3000);
 	ASSERT_EQ(0, region_info(fd, &info));
 	EXPECT_EQ(huge, info.out_resident_huge);
 	ASSERT_EQ(0, param_set("promote_seconds", 1));
-	EXPECT_EQ(HOG_LENGTH_HERE, huge_after_work(fd, HOG_LENGTH_HERE));
-	EXPECT_EQ(HOG_LENGTH_HERE, region_resident(fd));
-	EXPECT_EQ(0, stamps_wrong(map, HOG_LENGTH_HERE, 3));
+	EXPECT_EQ(HOG_REGION, huge_after_work(fd, HOG_REGION));
+	EXPECT_EQ(HOG_REGION, region_resident(fd));
+	EXPECT_EQ(0, stamps_wrong(map, HOG_REGION, 3));
 	EXPECT_EQ(-EINVAL, param_set("promote_seconds", 86401));
 }
 
@@ -565,10 +562,10 @@ TEST_F_TIMEOUT(promote_hog, worker_does_it_when_it_is_on, HOG_TIMEOUT)
 TEST_F_TIMEOUT(promote_hog, worker_leaves_chunks_that_belong_where_their_user_may_not_have_memory,
 	       HOG_TIMEOUT)
 {
-	int fd = region_create_on(self->dev, HOG_LENGTH_HERE, 0, DVSM_POLICY_INTERLEAVE, 0);
-	uint64_t due = HOG_LENGTH_HERE / nr_nodes_with_memory() / CHUNK * CHUNK;
+	int fd = region_create_on(self->dev, HOG_REGION, 0, DVSM_POLICY_INTERLEAVE, 0);
+	uint64_t due = HOG_REGION / nr_nodes_with_memory() / CHUNK * CHUNK;
 	uint64_t other = 1ULL << __builtin_ctzll(node_mask());
-	char *map = region_map(fd, HOG_LENGTH_HERE, 0), node[16], c = 0;
+	char *map = region_map(fd, HOG_REGION, 0), node[16], c = 0;
 	struct dvsm_region_migrate migrate;
 	unsigned long left = 0, end;
 	struct cgroup cgroup;
@@ -584,7 +581,7 @@ TEST_F_TIMEOUT(promote_hog, worker_leaves_chunks_that_belong_where_their_user_ma
 	pid = child_start();
 	if (!pid) {
 		c = cgroup_enter(&cgroup);
-		stamp(map, HOG_LENGTH_HERE, 3);
+		stamp(map, HOG_REGION, 3);
 		_exit(write(done[1], &c, 1) != 1 || read(go[0], &c, 1) != 1);
 	}
 	ASSERT_EQ(1, read(done[0], &c, 1));
@@ -592,26 +589,26 @@ TEST_F_TIMEOUT(promote_hog, worker_leaves_chunks_that_belong_where_their_user_ma
 	hog_release(&self->hog);
 	ASSERT_EQ(0, param_set("promote_seconds", 1));
 	EXPECT_LE(due, huge_after_work(fd, due));
-	for (size_t at = 0; at < HOG_LENGTH_HERE; at += CHUNK)
+	for (size_t at = 0; at < HOG_REGION; at += CHUNK)
 		left += page_node_read(map + at) != self->node;
 	EXPECT_EQ(0, left);
 	/* What is on the right node since the worker looked is looked at again. */
-	ASSERT_EQ(0, region_place(fd, 0, HOG_LENGTH_HERE / 2, DVSM_POLICY_BIND,
+	ASSERT_EQ(0, region_place(fd, 0, HOG_REGION / 2, DVSM_POLICY_BIND,
 				  1ULL << self->node, NULL));
-	due = HOG_LENGTH_HERE / 2 + due / 2 / CHUNK * CHUNK;
+	due = HOG_REGION / 2 + due / 2 / CHUNK * CHUNK;
 	EXPECT_LE(due, huge_after_work(fd, due));
-	ASSERT_EQ(0, region_place(fd, HOG_LENGTH_HERE / 2, HOG_LENGTH_HERE / 2, DVSM_POLICY_BIND,
+	ASSERT_EQ(0, region_place(fd, HOG_REGION / 2, HOG_REGION / 2, DVSM_POLICY_BIND,
 				  other, NULL));
 	sleep_ms(3000);
 	/* What the kernel's compaction is moving stays the first time. */
 	end = clock_ms() + 60000;
 	do {
-		ASSERT_EQ(0, region_migrate(fd, HOG_LENGTH_HERE / 2, HOG_LENGTH_HERE / 2, other,
+		ASSERT_EQ(0, region_migrate(fd, HOG_REGION / 2, HOG_REGION / 2, other,
 					    &migrate));
 	} while (migrate.out_referenced && clock_ms() < end);
-	EXPECT_EQ(HOG_LENGTH_HERE, huge_after_work(fd, HOG_LENGTH_HERE));
-	EXPECT_EQ(0, stamps_wrong(map, HOG_LENGTH_HERE, 3));
-	munmap(map, HOG_LENGTH_HERE);
+	EXPECT_EQ(HOG_REGION, huge_after_work(fd, HOG_REGION));
+	EXPECT_EQ(0, stamps_wrong(map, HOG_REGION, 3));
+	munmap(map, HOG_REGION);
 	EXPECT_EQ(1, write(go[1], "", 1));
 	EXPECT_EQ(0, child_wait(pid));
 	close(fd);
