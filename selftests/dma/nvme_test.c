@@ -185,23 +185,13 @@ static void read_into_own_region_for_ever(FIXTURE_DATA(nvme) *self, bool implici
 	read_for_ever(self->disk, map, &ring, fixed);
 }
 
-TEST_F(nvme, memory_of_killed_processes_comes_back_when_the_disk_is_done)
+/* Sixteen who are killed while the disk reads into regions of theirs. Whether all is gone then. */
+static bool kill_readers(FIXTURE_DATA(nvme) *self, const FIXTURE_VARIANT(nvme) *variant, bool fixed)
 {
 	const unsigned int nr = 16;
 	struct counts counts;
-	struct dvsm_info info;
-	unsigned long before, end;
 	unsigned int i;
-	bool fixed;
 
-	ASSERT_EQ(0, device_info(self->dev, &info));
-	fixed = (info.out_features & DVSM_FEATURE_FIXED_BUFFERS) &&
-		(variant->implicit || variant->flags);
-	munmap(self->map, REGION_LENGTH);
-	close(self->fd);
-	if (!variant->implicit)
-		ASSERT_TRUE(counts_reach_zero(&counts, 60));
-	before = pages_free();
 	for (i = 0; i < nr; i++) {
 		pid_t pid = child_start();
 
@@ -212,14 +202,40 @@ TEST_F(nvme, memory_of_killed_processes_comes_back_when_the_disk_is_done)
 		}
 		sleep_ms(100 + 10 * i);
 		kill(pid, SIGKILL);
-		ASSERT_EQ(128 + SIGKILL, child_wait(pid));
+		if (child_wait(pid) != 128 + SIGKILL)
+			return false;
 	}
-	EXPECT_TRUE(counts_reach_zero(&counts, 60));
-	/* Others take some, too, but not as much as 16 regions have. */
-	end = clock_ms() + 60000;
-	while (pages_free() + REGION_LENGTH / PAGE < before && clock_ms() < end)
-		sleep_ms(50);
-	EXPECT_LE(before, pages_free() + REGION_LENGTH / PAGE);
+	return counts_reach_zero(&counts, 60);
+}
+
+TEST_F(nvme, memory_of_killed_processes_comes_back_when_the_disk_is_done)
+{
+	unsigned long before, after, end;
+	struct dvsm_info info;
+	struct counts counts;
+	unsigned int tries;
+	bool fixed;
+
+	ASSERT_EQ(0, device_info(self->dev, &info));
+	fixed = (info.out_features & DVSM_FEATURE_FIXED_BUFFERS) &&
+		(variant->implicit || variant->flags);
+	munmap(self->map, REGION_LENGTH);
+	close(self->fd);
+	if (!variant->implicit)
+		ASSERT_TRUE(counts_reach_zero(&counts, 60));
+	/* Others take some, too, but not each time as much as one region of the sixteen has. */
+	for (tries = 0; tries < 3; tries++) {
+		before = pages_free();
+		ASSERT_TRUE(kill_readers(self, variant, fixed));
+		end = clock_ms() + 30000;
+		do {
+			sleep_ms(50);
+			after = pages_free() + REGION_LENGTH / PAGE;
+		} while (after < before && clock_ms() < end);
+		if (after >= before)
+			break;
+	}
+	EXPECT_LE(before, after);
 }
 
 TEST_HARNESS_MAIN
