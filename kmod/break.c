@@ -373,7 +373,7 @@ static int dvsm_share_go_on(struct dvsm_link *link, struct folio *held, int erro
 	if (share->terms.strict || share->under->terms.strict)
 		return error;
 	payer = dvsm_share_payer(link, share->under);
-	if (payer == link->region || !dvsm_region_is_hidden_for(share->store, payer, link->region))
+	if (payer == link->region || !dvsm_region_pays_as(share->store, payer))
 		return error;
 	dvsm_share_unmap(share);
 	/* The parts may have writers, whose writes a copy would miss. */
@@ -383,6 +383,25 @@ static int dvsm_share_go_on(struct dvsm_link *link, struct folio *held, int erro
 		return 0;
 	ret = dvsm_share_break_copy(link);
 	return ret ? ret : DVSM_BREAK_COPY;
+}
+
+/*
+ * Parts that cannot be put back to where they were copied from: the chunk becomes whole by a
+ * copy. Whether it did.
+ */
+static bool dvsm_share_try_copy_stuck(struct dvsm_link *link, struct folio *held)
+{
+	struct dvsm_share *share = link->content;
+
+	if (!dvsm_link_is_stuck(link) || share->nr_refusals == DVSM_SHARE_REFUSALS_MAX)
+		return false;
+	dvsm_share_unmap(share);
+	/* The parts may have writers, whose writes a copy would miss. */
+	if (!dvsm_store_chunk_is_referenced(share->store, share->chunk, held) &&
+	    !dvsm_share_break_copy(link))
+		return true;
+	share->nr_refusals++;
+	return false;
 }
 
 /*
@@ -403,6 +422,8 @@ static int dvsm_share_break_alone(struct dvsm_link *link, pgoff_t index, struct 
 		dvsm_share_become_own(link);
 		return 0;
 	}
+	if (dvsm_share_try_copy_stuck(link, held))
+		return DVSM_BREAK_COPY;
 	if (share->nr_bases) {
 		ret = dvsm_share_renew(link);
 		if (ret)
@@ -448,7 +469,7 @@ static int dvsm_share_break_shared(struct dvsm_link *link, pgoff_t index, struct
 int dvsm_share_read(struct dvsm_link *link, pgoff_t index)
 {
 	/* A populate's helper has neither the caller's cpuset nor his place. */
-	if (dvsm_link_is_alone(link) && !(current->flags & PF_KTHREAD))
+	if (!(current->flags & PF_KTHREAD))
 		dvsm_share_try_fold(link);
 	link->seen = true;
 	return dvsm_share_find(link->content, index)->store ? 0 : -EIO;
@@ -474,9 +495,8 @@ int dvsm_share_break(struct dvsm_link *link, pgoff_t index, struct folio *held)
 
 	if (!dvsm_share_find(link->content, index)->store)
 		return -EIO;
-	if (dvsm_link_is_alone(link))
-		dvsm_share_try_fold(link);
-	if (dvsm_link_is_alone(link))
+	dvsm_share_try_fold(link);
+	if (dvsm_link_may_write(link))
 		ret = dvsm_share_break_alone(link, index, held);
 	else
 		ret = dvsm_share_break_shared(link, index, held);
@@ -505,7 +525,7 @@ int dvsm_share_break_all(struct dvsm_link *link)
 
 	if (!share->store)
 		return -EIO;
-	if (!dvsm_link_is_alone(link)) {
+	if (!dvsm_link_may_write(link)) {
 		dvsm_share_diverge(link);
 		return min(dvsm_share_break_chunk(link, NULL), 0);
 	}

@@ -23,7 +23,7 @@ static bool dvsm_content_is_exclusive_locked(struct dvsm_link *link, pgoff_t ind
 {
 	if (!link || !link->content)
 		return true;
-	return dvsm_link_is_alone(link) && !link->content->nr_bases &&
+	return dvsm_link_may_write(link) && !link->content->nr_bases &&
 	       !link->content->was_shared &&
 	       dvsm_share_find(link->content, index) == link->content;
 }

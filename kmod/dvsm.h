@@ -326,6 +326,10 @@ void dvsm_region_free(struct dvsm_region *region);
 struct dvsm_region *dvsm_region_create_inode(u64 length, u32 flags,
 					     struct dvsm_policy *policy, const char *label,
 					     struct dvsm_family *family);
+bool dvsm_region_may_write_in(const struct dvsm_region *region, const struct dvsm_region *store);
+bool dvsm_region_finds_sleepers(const struct dvsm_region *region, const struct dvsm_region *from,
+				const struct dvsm_region *to);
+bool dvsm_region_pays_as(const struct dvsm_region *region, const struct dvsm_region *payer);
 bool dvsm_region_is_hidden_for(const struct dvsm_region *region, const struct dvsm_region *payer,
 			       const struct dvsm_region *reader);
 struct dvsm_region *dvsm_region_create_hidden(struct dvsm_region *payer,

@@ -13,12 +13,39 @@
 
 #include "dvsm.h"
 
-/* Whether nobody but the region reads what a share and the one under it have. */
-static bool dvsm_share_is_foldable(const struct dvsm_share *share)
+/* Whether nobody but the region reads what its share and the one under that have. */
+static bool dvsm_link_reads_all_alone(const struct dvsm_link *link)
 {
-	const struct dvsm_share *under = share->under;
+	const struct dvsm_share *share = link->content, *under = share->under;
 
-	return share->parts && !under->nr_members && under->nr_overs == 1 && under->store;
+	return dvsm_link_is_alone(link) && share->parts && !under->nr_members &&
+	       under->nr_overs == 1 && under->store;
+}
+
+/* Whether the region may write there, and finds who sleeps on its futexes. */
+static bool dvsm_link_may_move_under(const struct dvsm_link *link)
+{
+	const struct dvsm_share *share = link->content;
+
+	return dvsm_region_may_write_in(link->region, share->under->store) &&
+	       dvsm_region_finds_sleepers(link->region, share->store, share->under->store);
+}
+
+static bool dvsm_link_is_foldable(const struct dvsm_link *link)
+{
+	return dvsm_link_reads_all_alone(link) && dvsm_link_may_move_under(link);
+}
+
+/**
+ * dvsm_link_is_stuck - Whether parts are never put back to where they were copied from.
+ * @link: a region's link, with content
+ *
+ * Context: sharing may change.
+ * Return: true if that is for the sake of futexes alone.
+ */
+bool dvsm_link_is_stuck(const struct dvsm_link *link)
+{
+	return dvsm_link_reads_all_alone(link) && !dvsm_link_may_move_under(link);
 }
 
 /* Whether nobody uses that, past the page tables either. */
@@ -93,9 +120,9 @@ static int dvsm_share_fold(struct dvsm_share *share, struct mem_cgroup *memcg, i
 
 /**
  * dvsm_share_try_fold - Put parts back to where they were copied from.
- * @link: a region's link, with content that it alone reads
+ * @link: a region's link, with content
  *
- * Only where nobody else reads that either.
+ * Only where nobody else reads either.
  *
  * Context: sharing may change.
  */
@@ -103,7 +130,7 @@ void dvsm_share_try_fold(struct dvsm_link *link)
 {
 	struct dvsm_share *share = link->content;
 
-	if (!dvsm_share_is_foldable(share) || share->nr_refusals == DVSM_SHARE_REFUSALS_MAX)
+	if (!dvsm_link_is_foldable(link) || share->nr_refusals == DVSM_SHARE_REFUSALS_MAX)
 		return;
 	if (!dvsm_share_seize(share) || dvsm_share_fold(share, NULL, NUMA_NO_NODE))
 		share->nr_refusals++;
@@ -127,7 +154,7 @@ int dvsm_share_fold_later(struct dvsm_link *link)
 	pgoff_t first;
 	int ret, here;
 
-	if (!dvsm_share_is_foldable(share) || share->under->nr_bases ||
+	if (!dvsm_link_is_foldable(link) || share->under->nr_bases ||
 	    share->nr_delays == DVSM_SHARE_REFUSALS_MAX)
 		return 0;
 	if (!dvsm_share_seize(share)) {

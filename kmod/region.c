@@ -346,30 +346,77 @@ static u32 dvsm_region_hidden_flags(const struct dvsm_region *payer)
 }
 
 /*
- * Whose futexes a hidden region's are. The core knows a futex by inode and offset, and who
- * sleeps on one is not seen by whoever moves its page: so a page that the family's first
- * region writes to stays in inodes of one number. Snapshots' stay where they are unless
- * they have snapshots of their own.
+ * Whose futexes those are that lie where a region writes; NULL for several. The core knows a futex by inode and
+ * offset, and who sleeps on one is not seen by whoever moves its page: so a page that the
+ * family's first region writes to stays in inodes of one number.
  */
-static u64 dvsm_region_futex_owner(const struct dvsm_region *reader)
+static u64 dvsm_region_futex_owner(const struct dvsm_region *region)
 {
-	return reader && !reader->parent_id ? reader->id : 0;
+	if (!region || region->parent_id)
+		return 0;
+	return region->flags & DVSM_REGION_F_HIDDEN ? region->futex_owner : region->id;
 }
 
 /**
- * dvsm_region_is_hidden_for - Whether a hidden region's memory is as another's.
+ * dvsm_region_may_write_in - Whether futexes that a region has in a place are its own.
+ * @region: the region
+ * @store: the place
+ *
+ * The family's first region may have moved away from a place, to another of its number. As
+ * long as it is there who stayed behind has to move, too, before he writes: else a wake-up
+ * could go to the wrong side.
+ *
+ * Context: the family is locked.
+ */
+bool dvsm_region_may_write_in(const struct dvsm_region *region, const struct dvsm_region *store)
+{
+	u64 owner = dvsm_region_futex_owner(store);
+
+	return !owner || owner == region->id ||
+	       (!(store->flags & DVSM_REGION_F_HIDDEN) && !atomic_read(&store->nr_files));
+}
+
+/**
+ * dvsm_region_finds_sleepers - Whether a region's futexes may move from a place to another.
+ * @region: the region
+ * @from: where they are
+ * @to: where they would be
+ *
+ * Context: any.
+ */
+bool dvsm_region_finds_sleepers(const struct dvsm_region *region, const struct dvsm_region *from,
+				const struct dvsm_region *to)
+{
+	return dvsm_region_futex_owner(from) != region->id ||
+	       dvsm_region_futex_owner(to) == region->id;
+}
+
+/**
+ * dvsm_region_pays_as - Whether a hidden region's memory is as another's.
+ * @region: the hidden region
+ * @payer: the region that contents are kept for
+ *
+ * Context: any.
+ * Return: true if the same user and cgroup pay, and the wishes are the same.
+ */
+bool dvsm_region_pays_as(const struct dvsm_region *region, const struct dvsm_region *payer)
+{
+	return region->user == payer->user && region->memcg == payer->memcg &&
+	       region->flags == dvsm_region_hidden_flags(payer);
+}
+
+/**
+ * dvsm_region_is_hidden_for - Whether contents of a region may go to a hidden region.
  * @region: the hidden region
  * @payer: the region that contents are kept for
  * @reader: the region that is to read them, alone at first; NULL for several
  *
  * Context: any.
- * Return: true if the same user and cgroup pay, and the wishes are the same.
  */
 bool dvsm_region_is_hidden_for(const struct dvsm_region *region, const struct dvsm_region *payer,
 			       const struct dvsm_region *reader)
 {
-	return region->user == payer->user && region->memcg == payer->memcg &&
-	       region->flags == dvsm_region_hidden_flags(payer) &&
+	return dvsm_region_pays_as(region, payer) &&
 	       region->futex_owner == dvsm_region_futex_owner(reader);
 }
 

@@ -216,6 +216,20 @@ struct dvsm_share *dvsm_share_create(struct dvsm_link *link)
 }
 
 /**
+ * dvsm_link_may_write - Whether a region may write to what its share has, where that is.
+ * @link: the region's link, with content
+ *
+ * Context: sharing may change.
+ */
+bool dvsm_link_may_write(const struct dvsm_link *link)
+{
+	const struct dvsm_share *share = link->content;
+
+	return dvsm_link_is_alone(link) &&
+	       (!share->store || dvsm_region_may_write_in(link->region, share->store));
+}
+
+/**
  * dvsm_share_set_terms - Let what a region reads be shared on a snapshot's terms.
  * @share: the share; others who read it keep the finer of the two
  * @terms: the terms

@@ -68,6 +68,7 @@ struct dvsm_link {
 /* share.c */
 int dvsm_share_init(void);
 void dvsm_share_exit(void);
+bool dvsm_link_may_write(const struct dvsm_link *link);
 void dvsm_share_set_terms(struct dvsm_share *share, const struct dvsm_terms *terms);
 struct dvsm_link *dvsm_link_make(struct dvsm_region *region, u64 chunk);
 void dvsm_link_set_base(struct dvsm_link *link, struct dvsm_share *share);
@@ -113,6 +114,7 @@ int dvsm_share_break(struct dvsm_link *link, pgoff_t index, struct folio *held);
 int dvsm_share_break_all(struct dvsm_link *link);
 
 /* fold.c */
+bool dvsm_link_is_stuck(const struct dvsm_link *link);
 void dvsm_share_try_fold(struct dvsm_link *link);
 int dvsm_share_fold_later(struct dvsm_link *link);
 bool dvsm_share_can_fold(struct dvsm_share *share);
@@ -124,16 +126,16 @@ static inline bool dvsm_share_is_alone(const struct dvsm_share *share)
 	return share->nr_members == 1 && !share->nr_overs;
 }
 
-/* Whether @link's region alone reads its share, and may write to what that has. */
+/* Whether @link's region alone reads its share. */
 static inline bool dvsm_link_is_alone(const struct dvsm_link *link)
 {
 	return dvsm_share_is_alone(link->content);
 }
 
-/* Whether others read what @link's region reads. */
+/* Whether a write to what @link's region reads has to copy something. */
 static inline bool dvsm_link_is_shared(const struct dvsm_link *link)
 {
-	return link && link->content && (!dvsm_link_is_alone(link) || link->content->parts);
+	return link && link->content && (!dvsm_link_may_write(link) || link->content->parts);
 }
 
 /* Whether others read what lies in the place of @link's region. */

@@ -417,6 +417,45 @@ TEST_F(snapshot_payer, live_writer_goes_on_where_a_snapshot_s_payer_is_at_his_li
 	EXPECT_EQ(0, child_wait(taker));
 }
 
+/* What was merged was paid for by a later snapshot's taker. */
+TEST_F(snapshot_payer, live_writer_goes_on_in_what_it_merged)
+{
+	struct dvsm_snapshot_merge merge;
+	struct dvsm_region_info info;
+	int ready[2], go[2], own;
+	pid_t merger, taker;
+	char c = 0;
+
+	if (variant->granularity == CHUNK)
+		SKIP(return, "no parts");
+	ASSERT_EQ(0, pipe(ready) | pipe(go));
+	merger = child_start();
+	if (!merger) {
+		own = snapshot_take_in_parts(self->fd, variant->granularity, 0);
+		if (own < 0 || write(ready[1], &c, 1) != 1 || read(go[0], &c, 1) != 1)
+			_exit(199);
+		for (size_t at = 0; at < LENGTH; at += CHUNK)
+			if (pwrite(own, "w", 1, at + 32) != 1)
+				_exit(198);
+		_exit(-snapshot_merge(self->fd, own, 0, &merge));
+	}
+	ASSERT_EQ(1, read(ready[0], &c, 1));
+	START_TAKER(taker, 0, false);
+	ASSERT_EQ(1, write(go[1], &c, 1));
+	ASSERT_EQ(0, child_wait(merger));
+	/* The kernel has references on new pages for a while, until somebody compacts memory. */
+	ASSERT_EQ(0, write_text("/proc/sys/vm/compact_memory", "1"));
+	ASSERT_EQ(0, limit_set(&self->cgroup, cgroup_get(&self->cgroup, "memory.current")));
+	EXPECT_EQ(0, write_granules(self->fd, self->map, variant->granularity, variant->by_call,
+				    self->nr_written));
+	EXPECT_TRUE(is_written_up_to(self->map, variant->granularity,
+				     LENGTH / variant->granularity));
+	ASSERT_EQ(0, region_info(self->snapshot, &info));
+	EXPECT_LE(1, info.out_nr_lost);
+	ASSERT_EQ(0, step_on(self->sock[0]));
+	EXPECT_EQ(0, child_wait(taker));
+}
+
 /*
  * The writer who goes on puts its parts back in the place of what the snapshot read. Where one is
  * lost meanwhile it loses that and nothing else.

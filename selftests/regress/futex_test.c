@@ -188,4 +188,55 @@ TEST_F(futex, sleepers_of_region_and_snapshot_are_told_apart)
 	EXPECT_EQ(1, wake(other, pid_other));
 }
 
+/* The region has left its first place, and a snapshot reads there alone. */
+TEST_F(futex, sleepers_are_told_apart_when_the_region_has_moved_away)
+{
+	uint32_t *word = (uint32_t *)(self->map + WORD), *other;
+	int snapshot = snapshot_take_in_parts(self->fd, PAGE, 0);
+	char *map = region_map(snapshot, 2 * CHUNK, 0);
+	pid_t pid, pid_other;
+	uint64_t bytes;
+
+	ASSERT_NE(MAP_FAILED, map);
+	other = (uint32_t *)(map + WORD);
+	*(volatile char *)self->map = 1;
+	ASSERT_EQ(0, region_unshare(self->fd, 0, CHUNK, &bytes));
+	ASSERT_EQ(CHUNK, bytes);
+	pid_other = sleeper_start(other, -1);
+	pid = sleeper_start(word, -1);
+	ASSERT_LT(0, pid);
+	ASSERT_LT(0, pid_other);
+	EXPECT_EQ(1, wake(word, pid));
+	EXPECT_EQ(1, wake(other, pid_other));
+	EXPECT_EQ(1, self->map[0]);
+	EXPECT_EQ(0, memcmp(map + 4 * PAGE, self->map + 4 * PAGE, 2 * CHUNK - 4 * PAGE));
+}
+
+TEST_F(futex, sleeper_is_found_when_a_merged_snapshot_is_closed)
+{
+	uint32_t *word = (uint32_t *)(self->map + WORD);
+	int snapshot = snapshot_take_in_parts(self->fd, PAGE, 0);
+	int other = snapshot_take_in_parts(self->fd, PAGE, 0);
+	struct dvsm_snapshot_merge merge;
+	struct dvsm_chunk chunk;
+	uint64_t value = 7;
+	pid_t pid;
+
+	ASSERT_LE(0, snapshot);
+	ASSERT_LE(0, other);
+	ASSERT_EQ(8, pwrite(snapshot, &value, 8, 5 * PAGE));
+	ASSERT_EQ(0, snapshot_merge(self->fd, snapshot, 0, &merge));
+	pid = sleeper_start(word, snapshot);
+	ASSERT_LT(0, pid);
+	close(snapshot);
+	for (size_t at = 0; at < CHUNK; at += PAGE)
+		(void)*(volatile char *)(self->map + at);
+	EXPECT_EQ(1, wake(word, pid));
+	EXPECT_EQ(7, *(uint64_t *)(self->map + 5 * PAGE));
+	/* A write has made it whole. */
+	self->map[9 * PAGE] = 1;
+	ASSERT_EQ(1, region_residency(self->fd, 0, CHUNK, &chunk, 1));
+	EXPECT_TRUE(chunk.flags & DVSM_CHUNK_F_HUGE);
+}
+
 TEST_HARNESS_MAIN
