@@ -386,25 +386,6 @@ static int dvsm_share_go_on(struct dvsm_link *link, struct folio *held, int erro
 }
 
 /*
- * Parts that cannot be put back to where they were copied from: the chunk becomes whole by a
- * copy. Whether it did.
- */
-static bool dvsm_share_try_copy_stuck(struct dvsm_link *link, struct folio *held)
-{
-	struct dvsm_share *share = link->content;
-
-	if (!dvsm_link_is_stuck(link) || share->nr_refusals == DVSM_SHARE_REFUSALS_MAX)
-		return false;
-	dvsm_share_unmap(share);
-	/* The parts may have writers, whose writes a copy would miss. */
-	if (!dvsm_store_chunk_is_referenced(share->store, share->chunk, held) &&
-	    !dvsm_share_break_copy(link))
-		return true;
-	share->nr_refusals++;
-	return false;
-}
-
-/*
  * The region alone reads its share: let it write to the page at @index. Returns DVSM_BREAK_
  * if something was copied; 0; or an error.
  */
@@ -422,8 +403,6 @@ static int dvsm_share_break_alone(struct dvsm_link *link, pgoff_t index, struct 
 		dvsm_share_become_own(link);
 		return 0;
 	}
-	if (dvsm_share_try_copy_stuck(link, held))
-		return DVSM_BREAK_COPY;
 	if (share->nr_bases) {
 		ret = dvsm_share_renew(link);
 		if (ret)
@@ -442,13 +421,16 @@ static int dvsm_share_break_alone(struct dvsm_link *link, pgoff_t index, struct 
 	return DVSM_BREAK_PART;
 }
 
-/* Others read what the region reads: let it write to the page at @index. Returns as below. */
+/*
+ * The region may not write where what it reads is, mostly because others read that: let it write
+ * to the page at @index. Returns as below.
+ */
 static int dvsm_share_break_shared(struct dvsm_link *link, pgoff_t index, struct folio *held)
 {
 	int ret = -ENOMEM;
 
 	dvsm_share_diverge(link);
-	if (dvsm_share_has_room_above(link->content))
+	if (!dvsm_link_is_alone(link) && dvsm_share_has_room_above(link->content))
 		ret = dvsm_share_break_part(link, index);
 	if (!ret)
 		return DVSM_BREAK_PART;

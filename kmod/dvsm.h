@@ -86,6 +86,7 @@ struct user_struct;
 struct dvsm_family {
 	refcount_t refs;		/* regions but hidden ones */
 	struct rw_semaphore lock;
+	bool first_is_gone;		/* the region that is no snapshot; @lock */
 	atomic_long_t nr_firsts;	/* folios that were zeroes and were written to */
 	struct xarray firsts;		/* by chunk: how many they were with the last one there */
 	long first_lost;		/* the same of one for which @firsts had no room; READ_ONCE() */
@@ -327,8 +328,6 @@ struct dvsm_region *dvsm_region_create_inode(u64 length, u32 flags,
 					     struct dvsm_policy *policy, const char *label,
 					     struct dvsm_family *family);
 bool dvsm_region_may_write_in(const struct dvsm_region *region, const struct dvsm_region *store);
-bool dvsm_region_finds_sleepers(const struct dvsm_region *region, const struct dvsm_region *from,
-				const struct dvsm_region *to);
 bool dvsm_region_pays_as(const struct dvsm_region *region, const struct dvsm_region *payer);
 bool dvsm_region_is_hidden_for(const struct dvsm_region *region, const struct dvsm_region *payer,
 			       const struct dvsm_region *reader);

@@ -14,38 +14,13 @@
 #include "dvsm.h"
 
 /* Whether nobody but the region reads what its share and the one under that have. */
-static bool dvsm_link_reads_all_alone(const struct dvsm_link *link)
+static bool dvsm_link_is_foldable(const struct dvsm_link *link)
 {
 	const struct dvsm_share *share = link->content, *under = share->under;
 
 	return dvsm_link_is_alone(link) && share->parts && !under->nr_members &&
-	       under->nr_overs == 1 && under->store;
-}
-
-/* Whether the region may write there, and finds who sleeps on its futexes. */
-static bool dvsm_link_may_move_under(const struct dvsm_link *link)
-{
-	const struct dvsm_share *share = link->content;
-
-	return dvsm_region_may_write_in(link->region, share->under->store) &&
-	       dvsm_region_finds_sleepers(link->region, share->store, share->under->store);
-}
-
-static bool dvsm_link_is_foldable(const struct dvsm_link *link)
-{
-	return dvsm_link_reads_all_alone(link) && dvsm_link_may_move_under(link);
-}
-
-/**
- * dvsm_link_is_stuck - Whether parts are never put back to where they were copied from.
- * @link: a region's link, with content
- *
- * Context: sharing may change.
- * Return: true if that is for the sake of futexes alone.
- */
-bool dvsm_link_is_stuck(const struct dvsm_link *link)
-{
-	return dvsm_link_reads_all_alone(link) && !dvsm_link_may_move_under(link);
+	       under->nr_overs == 1 && under->store &&
+	       dvsm_region_may_write_in(link->region, under->store);
 }
 
 /* Whether nobody uses that, past the page tables either. */

@@ -372,23 +372,7 @@ bool dvsm_region_may_write_in(const struct dvsm_region *region, const struct dvs
 {
 	u64 owner = dvsm_region_futex_owner(store);
 
-	return !owner || owner == region->id ||
-	       (!(store->flags & DVSM_REGION_F_HIDDEN) && !atomic_read(&store->nr_files));
-}
-
-/**
- * dvsm_region_finds_sleepers - Whether a region's futexes may move from a place to another.
- * @region: the region
- * @from: where they are
- * @to: where they would be
- *
- * Context: any.
- */
-bool dvsm_region_finds_sleepers(const struct dvsm_region *region, const struct dvsm_region *from,
-				const struct dvsm_region *to)
-{
-	return dvsm_region_futex_owner(from) != region->id ||
-	       dvsm_region_futex_owner(to) == region->id;
+	return !owner || owner == region->id || store->family->first_is_gone;
 }
 
 /**
@@ -505,6 +489,8 @@ void dvsm_region_retire(struct dvsm_region *region)
 	dvsm_name_retire(region);
 	dvsm_events_retire(region);
 	down_write(&region->family->lock);
+	if (!region->parent_id)
+		region->family->first_is_gone = true;
 	dvsm_links_retire(region);
 	/* What is still linked is lent; everything between belongs to nobody. */
 	xa_for_each(&region->links, chunk, link) {

@@ -114,7 +114,6 @@ int dvsm_share_break(struct dvsm_link *link, pgoff_t index, struct folio *held);
 int dvsm_share_break_all(struct dvsm_link *link);
 
 /* fold.c */
-bool dvsm_link_is_stuck(const struct dvsm_link *link);
 void dvsm_share_try_fold(struct dvsm_link *link);
 int dvsm_share_fold_later(struct dvsm_link *link);
 bool dvsm_share_can_fold(struct dvsm_share *share);
