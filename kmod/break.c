@@ -372,14 +372,15 @@ static int dvsm_share_go_on(struct dvsm_link *link, struct folio *held, int erro
 
 	if (share->terms.strict || share->under->terms.strict)
 		return error;
-	payer = dvsm_share_payer(link, share->under);
-	if (payer == link->region || !dvsm_region_pays_as(share->store, payer))
+	/* Who pays for the parts may be gone; who reads what they are over then loses nothing. */
+	if (share->store == link->region || dvsm_region_pays_as(share->store, link->region))
 		return error;
 	dvsm_share_unmap(share);
 	/* The parts may have writers, whose writes a copy would miss. */
 	if (dvsm_store_chunk_is_referenced(share->store, share->chunk, held))
 		return error;
-	if (dvsm_share_try_take(link, held, error))
+	payer = dvsm_share_payer(link, share->under);
+	if (dvsm_region_pays_as(share->store, payer) && dvsm_share_try_take(link, held, error))
 		return 0;
 	ret = dvsm_share_break_copy(link);
 	return ret ? ret : DVSM_BREAK_COPY;

@@ -456,6 +456,34 @@ TEST_F(snapshot_payer, live_writer_goes_on_in_what_it_merged)
 	EXPECT_EQ(0, child_wait(taker));
 }
 
+/* The place of the parts stays with who paid for them, and is short of memory when he is gone. */
+TEST_F(snapshot_payer, live_writer_goes_on_when_who_paid_is_gone_and_others_lose_nothing)
+{
+	struct dvsm_region_info info;
+	pid_t taker;
+	int other;
+
+	if (variant->granularity == CHUNK)
+		SKIP(return, "no parts");
+	other = snapshot_take_in_parts(self->fd, variant->granularity, 0);
+	ASSERT_LE(0, other);
+	START_TAKER(taker, 0, false);
+	for (size_t at = 0; at < LENGTH; at += CHUNK)
+		ASSERT_EQ(1, pwrite(self->fd, "w", 1, at + 32));
+	munmap(self->old, LENGTH);
+	close(self->snapshot);
+	ASSERT_EQ(0, step_on(self->sock[0]));
+	ASSERT_EQ(0, child_wait(taker));
+	ASSERT_EQ(0, write_text("/proc/sys/vm/compact_memory", "1"));
+	ASSERT_EQ(0, limit_set(&self->cgroup, cgroup_get(&self->cgroup, "memory.current")));
+	EXPECT_EQ(0, write_granules(self->fd, self->map, variant->granularity, variant->by_call,
+				    self->nr_written));
+	EXPECT_TRUE(is_written_up_to(self->map, variant->granularity,
+				     LENGTH / variant->granularity));
+	ASSERT_EQ(0, region_info(other, &info));
+	EXPECT_EQ(0, info.out_nr_lost);
+}
+
 /*
  * The writer who goes on puts its parts back in the place of what the snapshot read. Where one is
  * lost meanwhile it loses that and nothing else.
